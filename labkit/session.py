@@ -107,7 +107,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     if problem == "" and notebook in NEEDS:
         area.show(area.warnings + _obtain(lab, NEEDS[notebook], area))
     solved, total = tasks.score()
-    control_plane = NAMES[status.control_plane]
+    control_plane = NAMES.get(status.control_plane, "no control plane: this lab has no gateway")
     score = f"Exercises solved in this notebook: {solved} of {total}"
     made, asked = tasks.predicted()
     score += f"; predictions made: {made} of {asked}" if asked else ""

@@ -9,11 +9,13 @@ LabError
 ├── PortTaken           another process listens on the port of a component
 ├── ProgramMissing      no Java (or another program) for this machine
 ├── EngineUnavailable   Docker is not installed, not running, not permitted, or too old
+├── ClusterUnavailable  no Kubernetes cluster is configured, or it does not answer or refuses a request
 ├── DownloadFailed      the network failed, or a file is not as expected
 │   └── VerificationFailed  a downloaded file is not the expected one (labstack.install.errors)
 ├── StorageError        a folder is not writable, or the disk is full
 ├── ComponentFailed     a component died or never became ready; carries the last lines of its log
 ├── BrokerUnavailable   the broker does not answer, or returns an error
+├── KubectlFailed       kubectl reports an error about a request (labstack.backends.kubernetes.kubectl)
 ├── MeshError           an Istio configuration can't be applied (labstack.istio.errors, also its three subclasses)
 ├── InvalidRules        Prometheus' rules can't be applied (labstack.lifecycle.rules)
 ├── ScenarioError       a scenario's file is invalid, or the scenario does not exist (labstack.scenarios.model)
@@ -134,6 +136,10 @@ class EngineUnavailable(LabError):
     def __init__(self, problem: str, *, summary: str = "", next_step: str = "") -> None:
         super().__init__(problem, next_step=next_step)
         self.summary = summary
+
+
+class ClusterUnavailable(LabError):
+    """No Kubernetes cluster is configured, or it does not answer, or it refuses a request."""
 
 
 class DownloadFailed(LabError):

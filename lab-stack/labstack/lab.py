@@ -46,8 +46,8 @@ class Lab:
     services : tuple of ServiceEntry, optional
         Services to run instead of those in ``lab-stack/services.toml``.
     mode : str, optional
-        Backend for the next start: ``local``, ``containers`` or ``auto``; default ``LAB_MODE``, else ``auto``. A
-        running lab keeps its backend.
+        Backend for the next start: ``local``, ``containers``, ``kubernetes`` (attach to a cluster) or ``auto``;
+        default ``LAB_MODE``, else ``auto``. A running lab keeps its backend.
 
     Examples
     --------
@@ -96,7 +96,14 @@ class Lab:
         except LabError as error:
             # It is unknown what should run, but processes of this lab may still be alive.
             state: State = "degraded" if process.lab_processes(self._access.store.lab_id) else "stopped"
-            return LabStatus(LocalBackend.mode, state, Endpoints(), {}, {"lab": str(error)})
+            return LabStatus(self._recorded_mode(), state, Endpoints(), {}, {"lab": str(error)})
+
+    def _recorded_mode(self) -> str:
+        """Return the mode of the state file; that of local processes if the file is damaged."""
+        try:
+            return self._access.state().mode
+        except LabError:
+            return LocalBackend.mode
 
     def logs(self, name: str, lines: Count = 40) -> str:
         """Return the last lines of a component's log."""

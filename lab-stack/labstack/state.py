@@ -61,7 +61,7 @@ class LabState:
     switches: dict[str, dict[str, str]] = field(default_factory=dict)
     """Active fault switches and their values, by service."""
     control_plane: str = "translator"
-    """Control plane of the gateway: ``istiod``, or the lab's ``translator``."""
+    """Control plane of the gateway: ``istiod``, the lab's ``translator``, or the istiod of the ``cluster``."""
     observed: bool = False
     """Whether the components publish metrics and spans."""
     observers: list[str] = field(default_factory=list)

@@ -134,6 +134,7 @@ def test_processes_start_in_one_place() -> None:
         (f"{labstack}/config/environment.py", "subprocess.run", True),
         (f"{labstack}/backends/processes/process.py", "subprocess.Popen", True),
         (f"{labstack}/backends/processes/foreground.py", "subprocess.Popen", True),
+        (f"{labstack}/backends/kubernetes/kubectl.py", "subprocess.Popen", True),
         (f"{labstack}/install/sources/from_go.py", "subprocess.Popen", True),
         ("labkit/build/program.py", "subprocess.Popen", True),
         ("labkit/build/instances/instance.py", "subprocess.Popen", True),

@@ -31,7 +31,8 @@ class LabAccess:
     services : tuple of ServiceEntry
         Services of the lab.
     wanted_mode : str, optional
-        Requested backend of the next start: ``local``, ``containers`` or ``auto``; default ``LAB_MODE``.
+        Requested backend of the next start: ``local``, ``containers``, ``kubernetes`` or ``auto``; default
+        ``LAB_MODE``.
     """
 
     def __init__(self, paths: LabPaths, services: tuple[ServiceEntry, ...], wanted_mode: str | None = None) -> None:
@@ -73,6 +74,10 @@ class LabAccess:
             from labstack.backends.docker.backend import ContainerBackend
 
             return ContainerBackend(self.paths, self.store, self.services, state)
+        if state.mode == "kubernetes":
+            from labstack.backends.kubernetes.backend import KubernetesBackend
+
+            return KubernetesBackend(self.paths, self.store, self.services, state)
         return LocalBackend(self.paths, self.store, self.services, state)
 
     # -- changing --------------------------------------------------------------------------------------------------

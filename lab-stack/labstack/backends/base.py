@@ -1,4 +1,4 @@
-"""The interface of a backend, which runs the lab's components as local processes or as containers.
+"""The interface of a backend, which runs the lab's components as local processes or containers, or on a cluster.
 
 The notebooks, the verbs and the tests use only this interface, so they do not depend on a particular backend.
 """
@@ -6,9 +6,10 @@ The notebooks, the verbs and the tests use only this interface, so they do not d
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from labstack.backends import components as interfaces
 from labstack.clients.database_server import DatabaseServer
@@ -16,6 +17,11 @@ from labstack.config.services import ServiceEntry
 from labstack.gateway.addresses import Addresses
 from labstack.progress import Progress
 from labstack.state import LabState
+
+if TYPE_CHECKING:
+    from labstack.gateway.steering import Steering
+    from labstack.gateway.store import ConfigurationStore
+    from labstack.istio.documents import Document
 
 ComponentState = Literal["running", "paused", "stopped", "failed"]
 
@@ -28,11 +34,13 @@ class ComponentStatus:
     ----------
     state : str
         ``running``, ``paused`` (SIGSTOP, or ``docker pause``), ``stopped`` (on purpose, or never started) or
-        ``failed`` (it should run but does not).
+        ``failed`` (it should run but does not). A cluster starts a failed component again by itself.
     pid : int, optional
         Process ID, with the local backend.
     container : str, optional
         Name of the container, with the container backend.
+    pods : tuple of str
+        Names of the pods, on a cluster.
     rss_bytes : int, optional
         Memory of its process tree in bytes (PSS where the system reports it).
     log : str
@@ -42,6 +50,7 @@ class ComponentStatus:
     state: ComponentState
     pid: int | None = None
     container: str | None = None
+    pods: tuple[str, ...] = ()
     rss_bytes: int | None = None
     log: str = ""
 
@@ -119,6 +128,9 @@ class Backend(Protocol):
     def prepare(self, progress: Progress) -> None:
         """Download and verify the programs that components need."""
 
+    def prefetch(self, progress: Progress) -> None:
+        """Prepare a later start, so that it needs no network; start nothing."""
+
     def components(self) -> list[str]:
         """Return the names of all components, in startup order."""
 
@@ -147,6 +159,15 @@ class Backend(Protocol):
 
     def addresses(self) -> Addresses:
         """Return the addresses of the services and the gateway, as the mesh needs them."""
+
+    def mesh_store(self) -> ConfigurationStore:
+        """Return the storage of the mesh configuration in force."""
+
+    def for_gateway(self, documents: Iterable[Document]) -> list[Document]:
+        """Return documents of the mesh configuration as this lab's control plane receives them."""
+
+    def steering(self) -> Steering:
+        """Return the gateway's control plane, to apply a configuration."""
 
     def launch(self, name: str) -> None:
         """Start a component if it is not running; do not wait for it."""
@@ -204,6 +225,24 @@ class Backend(Protocol):
 
     def database_for_connect(self, service: str) -> DatabaseServer:
         """Return the database server of a service, as Connect reaches it."""
+
+    def server_for_extensions(self, service: str) -> DatabaseServer:
+        """Return the database server of a service, to create the database of an extension service in it.
+
+        Raises
+        ------
+        LabError
+            This backend does not let the lab create databases.
+        """
+
+    def register_connector(self, service: str, meanwhile: Callable[[], None]) -> None:
+        """Make Connect run the connector of a service.
+
+        `meanwhile` is called while waiting, and raises to abort the wait.
+        """
+
+    def every_instance(self) -> AbstractContextManager[dict[str, list[str]]]:
+        """Yield the base URLs of all instances of each service, which share its consumer group."""
 
     def log(self, name: str, lines: int) -> str:
         """Return the last lines of a component's log."""

@@ -1,4 +1,4 @@
-"""The choice of a lab's backend: containers if Docker answers, else plain local processes."""
+"""The choice of a lab's backend: containers if Docker answers, else local processes; a cluster only on request."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:  # `lab --help` imports this module, and needs no backend
     from labstack.backends.access import LabAccess
     from labstack.backends.base import Backend
 
-Mode = Literal["local", "containers"]
+Mode = Literal["local", "containers", "kubernetes"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+TITLES: dict[Mode, str] = {"local": "Local", "containers": "Container", "kubernetes": "Kubernetes"}
 BINDER = ("BINDER_SERVICE_HOST", "BINDER_LAUNCH_HOST", "BINDER_REPO_URL")
 
 
@@ -28,7 +29,7 @@ class ModeChoice:
     reason: str
 
     def __str__(self) -> str:
-        return f"{'Local' if self.mode == 'local' else 'Container'} mode: {self.reason.rstrip('.')}."
+        return f"{TITLES[self.mode]} mode: {self.reason.rstrip('.')}."
 
 
 def checked_mode(mode: str) -> Mode:
@@ -55,7 +56,8 @@ def choose_mode(wanted: str | None = None) -> ModeChoice:
     Parameters
     ----------
     wanted : str, optional
-        ``local``, ``containers`` or ``auto``; default: ``LAB_MODE``, else ``auto``.
+        ``local``, ``containers``, ``kubernetes`` or ``auto``, which never chooses a cluster; default: ``LAB_MODE``,
+        else ``auto``.
 
     Raises
     ------

@@ -1,11 +1,11 @@
-"""The code that both backends share."""
+"""The code that all backends share."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib import import_module
@@ -25,19 +25,27 @@ from labstack.backends.components import (
 )
 from labstack.backends.dependencies import shutdown_stages
 from labstack.clients.database_server import READER, DatabaseServer
+from labstack.clients.envoy_admin import EnvoyAdmin
+from labstack.clients.relay import Relay
 from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry
 from labstack.errors import NotRunning, StorageError, UnknownComponent, one_of
 from labstack.gateway.addresses import Addresses, ServiceInstance, adapted
 from labstack.observability.observers import NAMES
 from labstack.ports.reservations import PortReservations
+from labstack.progress import Progress
 from labstack.state import ComponentRecord, LabState, StateStore
 
 if TYPE_CHECKING:
+    from labstack.gateway.steering import Steering
+    from labstack.gateway.store import ConfigurationStore
     from labstack.istio.documents import Document
 
 _COMPONENT_SETTINGS = frozenset({"switches", "control_plane", "observed", "observers"})
 """The fields of the state that determine the components and their settings."""
+
+LOG_LINES = 400
+"""Number of lines at the end of istiod's log to search for a rejection."""
 
 AnyComponent = TypeVar("AnyComponent", bound=Component)
 
@@ -170,12 +178,64 @@ class BackendBase(ABC, Generic[AnyComponent]):
 
     def mesh_documents(self) -> list[Document]:
         """Return the mesh configuration that is in effect on this machine."""
+        return self.for_gateway(self.mesh_store().read())
+
+    def mesh_store(self) -> ConfigurationStore:
+        """Return the storage of the mesh configuration in force."""
         from labstack.gateway.store import MeshStore  # YAML's import, which `lab status` does not need
 
-        return adapted(MeshStore(self.paths).read(), self.addresses())
+        return MeshStore(self.paths)
+
+    def for_gateway(self, documents: Iterable[Document]) -> list[Document]:
+        """Return documents of the mesh configuration as the control plane on this machine receives them."""
+        return adapted(documents, self.addresses())
+
+    def steering(self) -> Steering:
+        """Return the gateway's control plane, to apply a configuration."""
+        from labstack.gateway.steering import IstiodSteering, TranslatorSteering  # Envoy's protobufs are slow to import
+
+        admin = EnvoyAdmin(self.gateway.admin_url)
+        if istiod := self.control_plane:
+            name, write = istiod.name, istiod.write_configuration
+            return IstiodSteering(write, lambda: self.log(name, LOG_LINES), admin)
+        return TranslatorSteering(self.gateway.files, admin)
+
+    @abstractmethod
+    def log(self, name: str, lines: int) -> str:
+        """Return the last lines of a component's log."""
+
+    # -- the relay and the services --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def database_for_connect(self, service: str) -> DatabaseServer:
+        """Return the database server of a service, as Connect reaches it."""
+
+    def server_for_extensions(self, service: str) -> DatabaseServer:
+        """Return the database server of a service, to create the database of an extension service in it."""
+        return self.database_server(service)
+
+    def register_connector(self, service: str, meanwhile: Callable[[], None]) -> None:
+        """Create or update the connector of a service."""
+        Relay(self.endpoints().connect).register(self.database_for_connect(service), meanwhile)
+
+    @contextlib.contextmanager
+    def every_instance(self) -> Iterator[dict[str, list[str]]]:
+        """Yield the base URL of the one instance of each service."""
+        yield {service: [url] for service, url in self.endpoints().services.items()}
+
+    @abstractmethod
+    def prepare(self, progress: Progress) -> None:
+        """Download and verify the programs that components need."""
+
+    def prefetch(self, progress: Progress) -> None:
+        """Prepare a later start, so that it needs no network; start nothing."""
+        self.prepare(progress)
+
+    # -- addresses -------------------------------------------------------------------------------------------------
 
     def endpoints(self) -> Endpoints:
         components = list(self._components.values())
+        gateway = next((component for component in components if isinstance(component, Gateway)), None)
         if not all(component.name in self._ports for component in components):
             return Endpoints()
         return Endpoints(
@@ -194,8 +254,8 @@ class BackendBase(ABC, Generic[AnyComponent]):
             kafka=next(component.address for component in components if isinstance(component, Broker)),
             connect=next(component.url for component in components if isinstance(component, ConnectWorker)),
             watcher=next(component.url for component in components if isinstance(component, Watcher)),
-            gateway=self.gateway.url,
-            envoy_admin=self.gateway.admin_url,
+            gateway=gateway.url if gateway else "",
+            envoy_admin=gateway.admin_url if gateway else "",
             istiod=self.control_plane.url if self.control_plane else "",
             observers={component.name: component.url for component in components if isinstance(component, Observer)},
         )

@@ -134,7 +134,7 @@ def show_started(status: LabStatus, seconds: float) -> None:
     terminal = console()
     where = status.endpoints
     count = sum(component.state == "running" for component in status.components.values())
-    kind = "local processes" if status.mode == "local" else "containers"
+    kind = {"local": "local processes", "containers": "containers"}.get(status.mode, "components on the cluster")
     title = Text("The lab is ready", style="bold green").append(f": {count} {kind}, {seconds:.1f} s.", style="default")
     terminal.print(title)
     pages = {
@@ -145,7 +145,8 @@ def show_started(status: LabStatus, seconds: float) -> None:
     for line in status.absent.lines():
         terminal.print(f"  {line[0].upper()}{line[1:]}.", style="dim", highlight=False, soft_wrap=True)
     terminal.print(
-        "  Next: `lab demo` runs orders, `lab status` shows all components, `lab down` stops the lab.",
+        "  Next: `lab demo` runs orders, `lab status` shows all components, "
+        f"`lab down` {'detaches from the cluster' if status.mode == 'kubernetes' else 'stops the lab'}.",
         highlight=False,
         soft_wrap=True,
     )

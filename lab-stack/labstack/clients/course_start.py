@@ -39,6 +39,12 @@ def save_baseline_data(database_url: str) -> bool:
     return True
 
 
+def has_events(database_url: str) -> bool:
+    """Return whether the service has already written events, so that its rows are not the course's start."""
+    with connect(database_url, timeout=10) as connection:
+        return connection.execute("SELECT EXISTS (SELECT FROM public.outbox)").fetchone() == (True,)
+
+
 def shape(connection: psycopg.Connection) -> str | None:
     """Return the shape of the tables, which the service records as a comment on its publication; None if unknown.
 

@@ -24,6 +24,9 @@ SECTIONS = {
 ADMIN = "admin"
 """Name of the listener through which the interface is reached (`lab-stack/envoy/bootstrap.yaml`)."""
 
+AGENT_PORTS = (15021, 15090)
+"""Ports of the listeners that Istio's agent adds on a cluster, for probes and for metrics."""
+
 
 @dataclass(frozen=True)
 class Versions:
@@ -65,7 +68,7 @@ class EnvoyAdmin:
     def listens(self) -> bool:
         """Report whether Envoy has a configuration with a listener and is ready. Does not raise an error.
 
-        The bootstrap's own listener, which serves this interface, does not count.
+        The bootstrap's own listeners, for this interface, probes and metrics, do not count.
 
         A successful connection to its port proves less: Docker accepts it even if no process listens in the container.
         """
@@ -73,7 +76,7 @@ class EnvoyAdmin:
             statuses = self._get("/listeners", format="json").json().get("listener_statuses")
         except (LabError, ValueError):
             return False
-        return any(status.get("name") != ADMIN for status in statuses or ()) and http.answers(f"{self.url}/ready")
+        return any(_serves_clients(status) for status in statuses or ()) and http.answers(f"{self.url}/ready")
 
     def versions(self) -> Versions:
         """Return the versions of the configuration that Envoy has accepted, and the number of rejected updates."""
@@ -118,3 +121,8 @@ class EnvoyAdmin:
                     clean = {key: value for key, value in resource.items() if key != "@type"}
                     found[short][clean.get("name") or clean.get("cluster_name", "")] = clean
         return found
+
+
+def _serves_clients(status: dict[str, Any]) -> bool:
+    port = status.get("local_address", {}).get("socket_address", {}).get("port_value")
+    return status.get("name") != ADMIN and port not in AGENT_PORTS

@@ -8,9 +8,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, LiteralString
 
 import httpx
+import psycopg
 
 from labstack.clients import http
 from labstack.clients.database_server import RELAY, DatabaseServer
@@ -149,6 +150,10 @@ class Relay:
         if not poll_until(put, timeout, meanwhile=meanwhile):
             raise self._rejected(service, last[0])
 
+    def has_connector(self, service: str) -> bool:
+        """Return whether Connect has the connector of a service. False if Connect does not answer."""
+        return self._config(service) is not None
+
     def await_task(
         self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None, timeout: float = 90
     ) -> None:
@@ -237,7 +242,7 @@ class Relay:
         with connect(database_url, autocommit=True, timeout=5) as connection:
             from_outbox_slot = "FROM pg_replication_slots WHERE slot_name = 'outbox'"
             connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {from_outbox_slot}")
-            connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
+            connection.execute(_create_slot(connection))
         self._send_requests(connector_name(service), (("PUT", "/resume", None),), meanwhile)
 
     def renew_all(
@@ -397,3 +402,11 @@ class Relay:
             return str(status["tasks"][0].get("trace", ""))
         except (httpx.HTTPError, LookupError, ValueError):
             return ""
+
+
+def _create_slot(connection: psycopg.Connection) -> LiteralString:
+    """Return the statement that creates the relay's slot; on a server with standbys, the slot survives a failover."""
+    query = "SELECT current_setting('sync_replication_slots', true) = 'on'"  # PostgreSQL 17, "Replication Slots"
+    if connection.execute(query).fetchone() == (True,):
+        return "SELECT pg_create_logical_replication_slot('outbox', 'pgoutput', failover => true)"
+    return "SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')"

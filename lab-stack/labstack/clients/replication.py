@@ -22,9 +22,11 @@ IS_UNCHANGED = """
        AND (SELECT array_agg(prrelid) FROM pg_publication_rel WHERE prqual IS NULL AND prattrs IS NULL)
            = ARRAY['public.outbox'::regclass::oid]
 """
+# CloudNativePG manages a slot for each standby, and its name starts with _cnpg_.
 DROP_UNUSED_SLOTS = """
     SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
-    WHERE slot_name <> 'outbox' AND NOT active AND coalesce(database, current_database()) = current_database()
+    WHERE slot_name <> 'outbox' AND NOT starts_with(slot_name, '_cnpg_') AND NOT active
+      AND coalesce(database, current_database()) = current_database()
 """
 PEEK = """
     SELECT count(*) FROM pg_logical_slot_peek_binary_changes(

@@ -92,10 +92,12 @@ def run(
     timeout: float,
     cwd: Path = Path("/"),
     downloads: bool = False,
+    own: Mapping[str, str] = MappingProxyType({}),
+    text: str | None = None,
     user: int | None = None,
     group: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end in a clean environment, without input, and return its output as text.
+    """Run a program to its end in a clean environment, and return its output as text.
 
     Parameters
     ----------
@@ -105,8 +107,10 @@ def run(
         Seconds.
     cwd : Path
         Working directory.
-    downloads : bool
+    downloads, own
         See `clean`.
+    text : str, optional
+        Standard input; default: none.
     user, group : int, optional
         Ids of the user and group to run as (only root can).
 
@@ -119,13 +123,13 @@ def run(
     """
     return subprocess.run(
         argv,
-        stdin=subprocess.DEVNULL,
+        input=text or "",  # without input, the program reads the end of the file at once
         capture_output=True,
         encoding="utf-8",
         errors="replace",
         timeout=timeout,
         cwd=cwd,
-        env=clean(downloads=downloads),
+        env=clean(own, downloads=downloads),
         umask=UMASK,
         user=user,
         group=group,

@@ -30,7 +30,9 @@ class Variable:
 VARIABLES = {
     "LAB_NAME": Variable("the lab that a command uses", "letters, digits, `-` and `_`, at most 40", "`default`"),
     "LAB_MODE": Variable(
-        "the backend that a start uses", "`local`, `containers` or `auto`", "`auto`: containers if Docker answers"
+        "the backend that a start uses",
+        "`local`, `containers`, `kubernetes` or `auto`",
+        "`auto`: containers if Docker answers, else local",
     ),
     "LAB_CONTROL_PLANE": Variable(
         "the gateway's control plane",
@@ -41,6 +43,9 @@ VARIABLES = {
         "whether the lab runs the observability components, such as Prometheus",
         "`auto`, `installed` (nothing is downloaded) or `off`",
         "`auto`: missing programs are downloaded in the background",
+    ),
+    "LAB_PROGRESS_URL": Variable(
+        "where notebooks report the learner's exercises and predictions; set on a hub for a class", "an address", "none"
     ),
     "LAB_IMAGE_NAME": Variable(
         "the image of a component in container mode, such as `LAB_IMAGE_POSTGRES`",
@@ -63,6 +68,13 @@ VARIABLES = {
         "names, separated by commas, or `*`",
         "none; on a hub, all",
     ),
+    "LAB_KUBE_NAMESPACE": Variable(
+        "the namespace of the installation that `LAB_MODE=kubernetes` attaches to", "a namespace", "`saga-lab`"
+    ),
+    "LAB_KUBE_CONTEXT": Variable(
+        "the context in the kubeconfig for `LAB_MODE=kubernetes`", "a context", "kubectl's current context"
+    ),
+    "KUBECONFIG": Variable("the configuration of kubectl", "files, separated by colons", "`~/.kube/config`"),
     "DOCKER_HOST": Variable("the Docker engine", "an address", "that of Docker's current context"),
     "DOCKER_CONTEXT": Variable(
         "Docker's context, if DOCKER_HOST is not set", "a name", "the current one of `docker context`"

@@ -9,7 +9,11 @@ from labstack.config.paths import LabPaths
 from labstack.errors import LabError, one_of
 from labstack.gateway import istiod
 
-NAMES = {"istiod": f"istiod {istiod.VERSION}", "translator": "the lab's translator"}
+NAMES = {
+    "istiod": f"istiod {istiod.VERSION}",
+    "translator": "the lab's translator",
+    "cluster": "the cluster's istiod",
+}
 """Display names of the control planes."""
 
 CHOICES = ("auto", "istiod", "translator")
@@ -21,12 +25,13 @@ def istiod_is_allowed() -> bool:
 
 
 def choose_control_plane(mode: str, paths: LabPaths) -> str:
-    """Return ``istiod`` or ``translator``.
+    """Return ``istiod``, ``translator``, or ``cluster`` for the istiod that a cluster already has.
 
     Parameters
     ----------
     mode : str
-        The lab's backend. With ``containers``, ``auto`` selects istiod from its official image.
+        The lab's backend. With ``containers``, ``auto`` selects istiod from its official image. With ``kubernetes``,
+        the result is ``cluster``.
     paths : LabPaths
         The lab's folders, in which the local backend looks for an installed istiod.
 
@@ -40,6 +45,8 @@ def choose_control_plane(mode: str, paths: LabPaths) -> str:
     wanted = os.environ.get("LAB_CONTROL_PLANE") or "auto"
     if wanted not in CHOICES:
         raise LabError(f"LAB_CONTROL_PLANE has the unknown value {wanted!r}.", next_step=one_of(wanted, CHOICES))
+    if mode == "kubernetes":
+        return "cluster"
     if wanted == "translator":
         return wanted
     if mode == "containers":

@@ -1,12 +1,14 @@
 """Storage of the configuration in force: the lab's own from `lab-stack/istio/`, plus the changes applied to it.
 
-The stored file is the source of truth. The input of istiod and Envoy is generated from it at each of their starts.
+The stored file is the source of truth. The input of istiod and Envoy is generated from it at each of their starts. On a
+cluster, the objects of the cluster are the source of truth (`labstack.backends.kubernetes.mesh`).
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import yaml
 
@@ -43,6 +45,23 @@ def merged(before: Iterable[Document], new: Iterable[Document]) -> list[Document
 def dump(documents: Iterable[Document]) -> str:
     """Return documents as one YAML text."""
     return "---\n".join(yaml.dump(one.data, Dumper=DUMPER, sort_keys=False, width=120) for one in documents)
+
+
+class ConfigurationStore(Protocol):
+    """The storage of the configuration in force."""
+
+    def read(self) -> list[Document]:
+        """Return the documents in force."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the lab's own configuration is in force without changes."""
+
+    def write(self, documents: Sequence[Document]) -> None:
+        """Save the documents in force."""
+
+    def delete(self) -> None:
+        """Delete the saved documents, so that the lab's own configuration is in force."""
 
 
 class MeshStore:

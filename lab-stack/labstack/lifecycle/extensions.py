@@ -164,8 +164,9 @@ class Extensions:
             if host not in known:
                 raise UnknownComponent(f"Unknown service {host!r}.", next_step=one_of(host, known))
             record = backend.state.extensions.get(name, ExtensionRecord(host))
+            server = backend.server_for_extensions(record.host)
             backend.update(extensions={**backend.state.extensions, name: record})
-            create_database(backend.database_server(record.host), name)
+            create_database(server, name)
 
     def start(self, name: str, file: Path) -> None:
         """Run the file of an extension service, and return when it consumes its topics; stop a running instance first.

@@ -15,16 +15,12 @@ from labstack.clients.envoy_admin import EnvoyAdmin
 from labstack.errors import LabError, NotRunning, one_of
 from labstack.gateway import describe
 from labstack.gateway.access_log import parse_lines
-from labstack.gateway.addresses import adapted, service_entries
+from labstack.gateway.addresses import service_entries
 from labstack.gateway.choice import NAMES
 from labstack.gateway.listening import require_free_ports, require_loopback
-from labstack.gateway.steering import IstiodSteering, Steering, TranslatorSteering
-from labstack.gateway.store import MeshStore, dump, key, merged, own_configuration
+from labstack.gateway.store import ConfigurationStore, dump, key, merged, own_configuration
 from labstack.istio.check import require_valid
 from labstack.istio.documents import Document, Problem, resources
-
-LOG_LINES = 400
-"""Number of lines at the end of istiod's log to search for a rejection."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,10 @@ class Mesh:
 
     def __init__(self, access: LabAccess) -> None:
         self._access = access
-        self._store = MeshStore(access.paths)
+
+    @property
+    def _store(self) -> ConfigurationStore:
+        return self._access.backend().mesh_store()
 
     @property
     def control_plane(self) -> str:
@@ -127,11 +126,11 @@ class Mesh:
                 next_step=f"run `lab start {missing[0]}`",
             )
         addresses = backend.addresses()
-        new, previous = adapted(after, addresses), adapted(before, addresses)
+        new, previous = backend.for_gateway(after), backend.for_gateway(before)
         require_loopback(new, bound_here=bool(addresses.bind))
         require_free_ports(new, previous, bound_here=bool(addresses.bind))
         admin = EnvoyAdmin(backend.gateway.admin_url)
-        steering = _steering(backend, admin)
+        steering = backend.steering()
         steering.validate(new)
         snapshot = admin.configuration()
         steering.put(new, previous)
@@ -194,13 +193,7 @@ class Mesh:
 
 
 def _control_plane(backend: Backend) -> str:
-    return NAMES["istiod" if backend.control_plane else "translator"]
-
-
-def _steering(backend: Backend, admin: EnvoyAdmin) -> Steering:
-    if istiod := backend.control_plane:
-        return IstiodSteering(istiod.write_configuration, lambda: backend.log(istiod.name, LOG_LINES), admin)
-    return TranslatorSteering(backend.gateway.files, admin)
+    return NAMES[backend.state.control_plane]
 
 
 def _missing(backend: Backend) -> list[str]:

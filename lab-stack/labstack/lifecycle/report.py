@@ -78,6 +78,8 @@ def status_rows(status: LabStatus) -> list[ComponentRow]:
             note += f" (configured by {NAMES[status.control_plane]})"
         if on := status.switches.get(name):
             note += f" (fault switches: {', '.join(written(switch, value) for switch, value in on.items())})"
+        if pods := component.pods:
+            note += f" (pod {pods[0]}{f' and {len(pods) - 1} more' if len(pods) > 1 else ''})"
         if kept := status.retained.get(name):
             note += f" (retains {kept / 1e6:.1f} MB of write-ahead log for Debezium)"
         rows.append(ComponentRow(name, component.state, memory, note))

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -77,17 +77,27 @@ def client_errors_translated(what: str) -> Iterator[None]:
         ) from error
 
 
-def reset_data(where: Endpoints, services: list[str], progress: Progress) -> None:
+def reset_data(where: Endpoints, instances: Mapping[str, Sequence[str]], progress: Progress) -> None:
     """Reset the data of a healthy lab.
+
+    Parameters
+    ----------
+    where : Endpoints
+        Addresses of the lab.
+    instances : mapping
+        Base URLs of all instances of each service.
+    progress : Progress
+        Receives the reports.
 
     Raises
     ------
     LabError
         A consumer did not pause or resume, or the relay did not catch up.
     """
-    with client_errors_translated("The reset"), ThreadPoolExecutor(len(services)) as pool:
+    services, consumers = list(instances), [url for urls in instances.values() for url in urls]
+    with client_errors_translated("The reset"), ThreadPoolExecutor(len(consumers)) as pool:
         try:
-            list(pool.map(lambda s: _command_consumer(where.services[s], "pause"), services))
+            list(pool.map(lambda url: _command_consumer(url, "pause"), consumers))
             abort_transactions(where, progress)
             relay = Relay(where.connect)
             relay.renew_all([s for s in services if retained_bytes(where.databases[s]) > UNREAD_LIMIT], where.databases)
@@ -115,8 +125,8 @@ def reset_data(where: Endpoints, services: list[str], progress: Progress) -> Non
             deleted = time.monotonic()
             practice.delete_all(where.kafka)
         finally:
-            list(pool.map(lambda s: _command_consumer(where.services[s], "resume"), services))
-        list(pool.map(lambda s: _await_consumer(where.services[s]), services))
+            list(pool.map(lambda url: _command_consumer(url, "resume"), consumers))
+        list(pool.map(_await_consumers, instances.values()))
     # The broker reports no checkpoint that could be probed.
     time.sleep(max(0.0, deleted + CHECKPOINT_SECONDS - time.monotonic()))
 
@@ -139,16 +149,22 @@ def abort_transactions(where: Endpoints, progress: Progress, older_than: float =
         transactions.abort(where.kafka, [transaction])
 
 
-def resume_consumers(where: Endpoints) -> None:
+def resume_consumers(instances: Mapping[str, Sequence[str]]) -> None:
     """Resume every paused consumer.
+
+    Parameters
+    ----------
+    instances : mapping
+        Base URLs of all instances of each service.
 
     Raises
     ------
     LabError
         A service does not answer.
     """
-    for url in where.services.values():
-        _command_consumer(url, "resume")
+    for urls in instances.values():
+        for url in urls:
+            _command_consumer(url, "resume")
 
 
 def _command_consumer(url: str, verb: str) -> None:
@@ -162,12 +178,16 @@ def _command_consumer(url: str, verb: str) -> None:
         ) from error
 
 
-def _await_consumer(url: str) -> None:
+def _await_consumers(urls: Sequence[str]) -> None:
+    """Wait until the consumer of an instance has partitions. With many instances of a service, some have none."""
+
     def has_partitions() -> bool:
-        return bool(http.get(f"{url}/manage/consumer", timeout=5).json()["assigned"])
+        return any(http.get(f"{url}/manage/consumer", timeout=5).json()["assigned"] for url in urls)
 
     if not poll_until(has_partitions, 15):
-        raise LabError(f"The consumer of {url} did not rejoin its group.", next_step="run `lab reset` again")
+        raise LabError(
+            f"The consumer of {' and '.join(urls)} did not rejoin its group.", next_step="run `lab reset` again"
+        )
 
 
 def _restore(database_url: str, service: str) -> set[str]:

@@ -13,7 +13,7 @@ from labstack.backends.base import Backend
 from labstack.backends.choice import choose_backend
 from labstack.backends.dependencies import startup_waits
 from labstack.clients import broker, probe_event, transactions
-from labstack.clients.course_start import save_baseline_data
+from labstack.clients.course_start import has_events, save_baseline_data
 from labstack.clients.relay import Relay, connector_name
 from labstack.clients.replication import database_is_prepared, retained_bytes
 from labstack.config.services import ServiceEntry
@@ -98,11 +98,17 @@ class Start:
             except BaseException:
                 self._failed.set()
                 raise
-        is_new = [save_baseline_data(url) for url in self.backend.endpoints().databases.values()]
+        databases = self.backend.endpoints().databases
+        used = [service for service, url in databases.items() if has_events(url)]
+        is_new = [save_baseline_data(url) for url in databases.values()]
         if self.renew_slots:
             return
+        if used and any(is_new):
+            self.progress.report(
+                f"the database of {', '.join(used)} has earlier events: from now on, `lab reset` restores today's rows"
+            )
         with self.progress.stage("a probe event through outbox, Debezium and Kafka to each service") as stage:
-            self._send_probe_event(stage, clean=all(is_new))
+            self._send_probe_event(stage, clean=all(is_new) and not used)
 
     def _raise_first(self, done: set[Future[None]]) -> None:
         errors = [error for job in done if (error := job.exception())]
@@ -159,7 +165,7 @@ class Start:
                 poll_until(prepared, math.inf, interval=0.1, meanwhile=self._raise_if_cancelled)
 
                 relay = Relay(self.backend.endpoints().connect)
-                relay.register(self.backend.database_for_connect(service.name), self._raise_if_cancelled)
+                self.backend.register_connector(service.name, self._raise_if_cancelled)
                 if self.renew_slots:
                     self._repair_connector(relay, service.name, url)
                 relay.await_task(service.name, url, self._raise_if_cancelled)
@@ -181,7 +187,8 @@ class Start:
 
     def _send_probe_event(self, stage: Stage, *, clean: bool) -> None:
         where = self.backend.endpoints()
-        resume_consumers(where)
+        with self.backend.every_instance() as instances:
+            resume_consumers(instances)
         sent = probe_event.send(where.kafka, where.databases)
         abort_hanging = every(
             TRANSACTION_CHECK, lambda: abort_transactions(where, self.progress, transactions.PATIENCE)
@@ -205,7 +212,7 @@ class Start:
 def prefetch(access: LabAccess, progress: Progress) -> None:
     """Download and verify every program of a lab, so that later starts need no network; start nothing."""
     with access.exclusive(progress.report):
-        choose_backend(access, progress).prepare(progress)
+        choose_backend(access, progress).prefetch(progress)
 
 
 class _Cancelled(LabError):

@@ -34,7 +34,7 @@ class LabStatus:
     Attributes
     ----------
     mode : str
-        Backend of the lab: ``local`` or ``containers``.
+        Backend of the lab: ``local``, ``containers`` or ``kubernetes``.
     state : str
         ``ready``: every required component works. ``starting``: a process is starting the lab. ``degraded``: a
         component is missing or not ready. ``stopped``: no component runs.
@@ -51,7 +51,7 @@ class LabStatus:
         Bytes of write-ahead log that a database retains for Debezium, by component; only if Debezium does not read the
         slot, or if they exceed `RETAINED_LIMIT`.
     control_plane : str
-        Control plane of the gateway: ``istiod`` or ``translator``; empty if `components` has no gateway.
+        Control plane of the gateway: ``istiod``, ``translator`` or ``cluster``; empty if `components` has no gateway.
     absent : Absent
         Optional programs that the lab does not have, such as Grafana, and the progress of their downloads.
     left_out : tuple of str
@@ -87,6 +87,7 @@ class LabStatus:
                     "state": component.state,
                     "pid": component.pid,
                     "container": component.container,
+                    "pods": list(component.pods) or None,
                     "rss_bytes": component.rss_bytes,
                     "log": component.log,
                     "complaint": self.complaints.get(name),

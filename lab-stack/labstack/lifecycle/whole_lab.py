@@ -18,7 +18,6 @@ from labstack.errors import (
     StorageError,
     is_port_conflict,
 )
-from labstack.gateway.store import MeshStore
 from labstack.lifecycle import obtaining
 from labstack.lifecycle.extensions import Extensions
 from labstack.lifecycle.faults import Faults
@@ -94,7 +93,7 @@ class WholeLab:
         _set_phase(backend, "starting")
         before = {n for n in backend.components() if backend.inspect(n).state in ("running", "paused")}
         if not before:
-            MeshStore(self._access.paths).delete()
+            backend.mesh_store().delete()
         try:
             for name in before:
                 if backend.inspect(name).state == "paused":
@@ -180,7 +179,8 @@ class WholeLab:
                     restore_publication(url)
             extensions.remove_all()
             _set_phase(backend, "ready", data_generation=backend.state.data_generation + 1)
-            reset_data(backend.endpoints(), [service.name for service in self._access.services], progress)
+            with backend.every_instance() as instances:
+                reset_data(backend.endpoints(), instances, progress)
             for service in list(backend.state.switches):
                 faults.off(service)
             self._access.paths.scenario_file.unlink(missing_ok=True)
@@ -196,7 +196,7 @@ class WholeLab:
 
     def _restore_mesh(self) -> None:
         """Restore the lab's own mesh configuration: at once if the gateway runs, else at its next start."""
-        store = MeshStore(self._access.paths)
+        store = self._access.backend().mesh_store()
         if store.is_own:
             return
         try:

@@ -103,12 +103,14 @@ def choose_observers(mode: str, paths: LabPaths) -> list[str]:
     ----------
     mode : str
         Backend of the lab. With containers the lab can run every observer from its official image; an observer whose
-        image can't be pulled is left out later.
+        image can't be pulled is left out later. On a cluster, the chart's values decide, and the backend finds out.
     paths : LabPaths
         Where the local backend looks for installed programs.
     """
     if mode == "containers":
         return list(NAMES)
+    if mode == "kubernetes":
+        return []
     from labstack.install import find_program
 
     return [name for name in NAMES if find_program(name, paths)]
