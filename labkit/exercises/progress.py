@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from labkit.exercises.base import Outcome
+from labkit.exercises.reporting import reporter
 from labstack.config.paths import write_atomically
 
 
@@ -106,6 +107,7 @@ class ProgressFile:
     def forget(self) -> None:
         """Delete all progress, to restart the course."""
         self._path.unlink(missing_ok=True)
+        reporter.report({})
 
     def _change(self, name: str, **more: Any) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +115,7 @@ class ProgressFile:
             entries = self.entries()
             entries[name] = {**entries.get(name, {}), **more}
             write_atomically(self._path, json.dumps(entries, indent=1))
+        reporter.report(entries)
 
 
 def _now() -> str:

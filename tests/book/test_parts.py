@@ -107,6 +107,7 @@ def test_every_variable_that_the_lab_reads_is_described() -> None:
     read = variables_read_by_the_lab()
     assert {"LAB_NAME", "LAB_MODE", "LAB_IMAGE_NAME"} <= read
     assert read - set(VARIABLES) == set()
-    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "lab-stack" / "labstack").rglob("*.py"))
+    folders = (ROOT / "lab-stack" / "labstack", ROOT / "labkit")
+    code = "".join(path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py"))
     of_platformdirs = {"XDG_STATE_HOME", "XDG_CACHE_HOME"}
     assert [name for name in VARIABLES if name not in read | of_platformdirs and code.count(f'"{name}"') < 2] == []
