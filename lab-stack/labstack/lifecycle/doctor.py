@@ -11,7 +11,7 @@ import psutil
 
 from labstack.backends import connect_watcher
 from labstack.backends.access import LabAccess
-from labstack.backends.choice import ModeChoice, checked_mode, choose_mode
+from labstack.backends.choice import Mode, ModeChoice, checked_mode, choose_mode
 from labstack.backends.processes.components.envoy import Envoy, find_envoy
 from labstack.backends.processes.components.postgres import programs
 from labstack.backends.processes.identity import for_postgres
@@ -51,12 +51,12 @@ def examine(access: LabAccess) -> list[Finding]:
     try:
         choice = _backend_choice(paths, access.wanted_mode)
         findings.append(Finding("mode", "ok", str(choice)))
-        checks += _container_checks() if choice.mode == "containers" else _process_checks(paths)
+        checks += _backend_checks(choice.mode, paths)
     except LabError as error:
         findings.append(Finding("mode", "problem", error.problem, error.next_step))
     checks += [
         ("disk", lambda: _disk(paths)),
-        ("ports", lambda: _ports(paths, access.services)),
+        *([] if "cluster" in dict(checks) else [("ports", lambda: _ports(paths, access.services))]),
         ("datasets", _datasets),
     ]
     for name, check in checks:
@@ -72,6 +72,23 @@ def _backend_choice(paths: LabPaths, wanted: str | None) -> ModeChoice:
     if state.phase != "stopped":
         return ModeChoice(checked_mode(state.mode), "the running lab uses it")
     return choose_mode(wanted)
+
+
+def _backend_checks(mode: Mode, paths: LabPaths) -> list[tuple[str, Callable[[], Finding]]]:
+    if mode == "kubernetes":
+        return _cluster_checks(paths)
+    return _container_checks() if mode == "containers" else _process_checks(paths)
+
+
+def _cluster_checks(paths: LabPaths) -> list[tuple[str, Callable[[], Finding]]]:
+    from labstack.backends.kubernetes import checks
+
+    return [
+        ("cluster", lambda: checks.cluster(paths)),
+        ("installation", lambda: checks.installation(paths)),
+        ("rights", lambda: checks.rights(paths)),
+        ("ports", lambda: checks.broker_port(paths)),
+    ]
 
 
 def _process_checks(paths: LabPaths) -> list[tuple[str, Callable[[], Finding]]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from labstack.backends.base import ComponentStatus
+from labstack.backends.base import ComponentStatus, Endpoints
 from labstack.backends.common import BackendBase
 from labstack.backends.components import Gateway
 from labstack.backends.kubernetes import components, forwards, pausing
@@ -323,6 +323,9 @@ class KubernetesBackend(BackendBase[Component]):
         snapshot = self._snapshot()
         pods = [pod.name for pod in component.workload.pods(snapshot) if not pod.is_terminating]
         return ComponentStatus(component.workload.state(snapshot), pods=tuple(pods), log=log)
+
+    def endpoints(self) -> Endpoints:
+        return super().endpoints() if self._stored else Endpoints()
 
     def database_for_connect(self, service: str) -> DatabaseServer:
         server: DatabaseServer = self._databases[service].inner_server
