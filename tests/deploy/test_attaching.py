@@ -387,7 +387,7 @@ def test_a_taken_broker_port_is_named() -> None:
 
 @pytest.fixture
 def sleepers(tmp_path: Path) -> Iterator[list[psutil.Process]]:
-    """Yield two processes with a name of their own."""
+    """Yield two processes with a special name."""
     program = tmp_path / "lab-sleeper"
     shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
     with ExitStack() as stack:
