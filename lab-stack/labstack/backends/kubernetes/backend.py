@@ -203,6 +203,11 @@ class KubernetesBackend(BackendBase[Component]):
             self._last_snapshot = time.monotonic(), found
             return found
 
+    def _change(self, *arguments: str) -> None:
+        """Change objects on the cluster with kubectl."""
+        self._kubectl.run(*arguments)
+        self._last_snapshot = None
+
     def _pods(self, name: str) -> list[Pod]:
         return self.component(name).workload.pods(self._snapshot(fresh=True))
 
@@ -224,7 +229,7 @@ class KubernetesBackend(BackendBase[Component]):
         if isinstance(component, components.Service):
             self._set_switches(component, snapshot)
         if workload.is_stopped(snapshot):
-            self._kubectl.run(*workload.patch(workload.start_patch(snapshot)))
+            self._change(*workload.patch(workload.start_patch(snapshot)))
         self._record(name, ComponentRecord())
 
     def _set_switches(self, component: components.Service, snapshot: ClusterObjects) -> None:
@@ -232,7 +237,7 @@ class KubernetesBackend(BackendBase[Component]):
         workload, wanted = component.workload, self.state.switches.get(component.service.name, {})
         if container_switches(workload.object(snapshot)) != wanted:
             text = ",".join(written(name, value) for name, value in wanted.items())
-            self._kubectl.run(*workload.patch(switches_patch(workload.container, text), "strategic"))
+            self._change(*workload.patch(switches_patch(workload.container, text), "strategic"))
 
     def launch_here(self, name: str, argv: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         self.component(name)
@@ -274,7 +279,7 @@ class KubernetesBackend(BackendBase[Component]):
             self.resume(name)  # a paused process can't act on a signal
         snapshot = self._snapshot(fresh=True)
         if not workload.is_stopped(snapshot):
-            self._kubectl.run(*workload.patch(workload.stop_patch(snapshot)))
+            self._change(*workload.patch(workload.stop_patch(snapshot)))
         wait_until(
             lambda: not self._pods(name),
             STOP_TIMEOUT,
@@ -287,7 +292,7 @@ class KubernetesBackend(BackendBase[Component]):
     def kill(self, name: str) -> None:
         victims = [pod for pod in self._running_pods(name) if pod.matches(self.component(name).workload.victims)]
         names, uids = [pod.name for pod in victims], {pod.uid for pod in victims}
-        self._kubectl.run("delete", "pod", *names, "--grace-period=0", "--force", "--wait=false")
+        self._change("delete", "pod", *names, "--grace-period=0", "--force", "--wait=false")
         wait_until(
             lambda: not uids & {pod.uid for pod in self._pods(name)},
             KILL_TIMEOUT,
@@ -305,7 +310,7 @@ class KubernetesBackend(BackendBase[Component]):
         workload, pods = self.component(name).workload, self._running_pods(name)
         with ThreadPoolExecutor(len(pods)) as pool:
             list(pool.map(lambda pod: send(self._kubectl, workload, pod), pods))
-        self._snapshot(fresh=True)
+        self._last_snapshot = None
 
     def reload(self, name: str) -> None:
         raise LabError(
