@@ -6,7 +6,8 @@
 system and Python version. `requirements.lock` has the subset for learners, in the same versions. A locked version stays
 unless `pyproject.toml` requires another one or `--upgrade` is set. `constraints.txt` has the same versions without
 hashes: conda's pip installs the project itself in the same run, and pip rejects a folder if any requirement has a hash.
-`requirements-build.lock` has what an editable install of the project needs, also in the same versions.
+`requirements-build.lock` has what an editable install of the project needs, also in the same versions. The locks of the
+services' image, of the learner's image for a hub, and of the hub that the tests run have these versions, too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ DEV_LOCK = ROOT / "requirements-dev.lock"
 BUILD_LOCK = ROOT / "requirements-build.lock"
 CONSTRAINTS = ROOT / "constraints.txt"
 SERVICES = ROOT / "labservices" / "requirements.in"
+HUB = (ROOT / "deploy" / "hub" / "requirements.in", ROOT / "tests" / "hub" / "requirements.in")
 OLDEST_PYTHON = "3.11"
 EDITABLE = "editables"
 """What hatchling also needs for an editable install (its documentation, "Environment", "Dev mode")."""
@@ -57,7 +59,8 @@ def build_requirements() -> list[str]:
 if __name__ == "__main__":
     subprocess.run(command(["pyproject.toml", "--extra", "dev"], DEV_LOCK, *sys.argv[1:]), cwd=ROOT, check=True)
     CONSTRAINTS.write_text(constraints(DEV_LOCK.read_text(encoding="utf-8")), encoding="utf-8")
-    for source, lock in (("pyproject.toml", LOCK), (str(SERVICES.relative_to(ROOT)), SERVICES.with_suffix(".lock"))):
+    others = [(str(source.relative_to(ROOT)), source.with_suffix(".lock")) for source in (SERVICES, *HUB)]
+    for source, lock in [("pyproject.toml", LOCK), *others]:
         subprocess.run(command([source, "--constraint", CONSTRAINTS.name], lock), cwd=ROOT, check=True)
     with tempfile.NamedTemporaryFile("w", suffix=".in") as file:
         file.write("\n".join(build_requirements()))
