@@ -29,6 +29,8 @@ RETRY_INTERVALS = (0.2, 5.0)
 """Shortest and longest pause in seconds before a forward starts again."""
 HEALTHY_AFTER = 10.0
 """Seconds after which a forward counts as healthy, so that its next pause is the shortest again."""
+LIST_SECONDS = 2.0
+"""Seconds until a new watch has listed all pods."""
 ADDRESS = "--address=127.0.0.1"
 
 
@@ -129,21 +131,28 @@ class Pods(threading.Thread):
         """Follow the changes; start again whenever the connection ends."""
         while True:
             with self._kubectl.stream("get", "pods", "--watch", "--output-watch-events", "--output=json") as child:
-                self._by_uid = {}
+                found: dict[str, Pod] = {}
+                if self._by_uid:  # the first events list all pods; a partial list would move forwards
+                    threading.Timer(LIST_SECONDS, self._use, [found]).start()
+                else:
+                    self._use(found)
                 assert child.stdout
                 for event in _documents(child.stdout):
-                    self._apply(event)
+                    self._apply(event, found)
             time.sleep(1)
 
-    def _apply(self, event: dict[str, Any]) -> None:
+    def _use(self, found: dict[str, Pod]) -> None:
+        self._by_uid = found
+
+    def _apply(self, event: dict[str, Any], found: dict[str, Pod]) -> None:
         if event.get("object", {}).get("kind") != "Pod":
             return
         pod = Pod(event["object"])
         if event["type"] == "DELETED":
             self.deleted.add(pod.uid)
-            self._by_uid.pop(pod.uid, None)
+            found.pop(pod.uid, None)
         else:
-            self._by_uid[pod.uid] = pod
+            found[pod.uid] = pod
 
 
 def _documents(lines: IO[str]) -> Iterator[dict[str, Any]]:
