@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import shutil
 import socket
@@ -20,7 +19,7 @@ import yaml
 from labstack import Lab
 from labstack.backends.base import Endpoints
 from labstack.backends.choice import MODES, choose_mode
-from labstack.backends.kubernetes import components, forwarding, forwards, pausing
+from labstack.backends.kubernetes import components, forwards, pausing
 from labstack.backends.kubernetes.attachment import Attachment, ClusterDatabase
 from labstack.backends.kubernetes.backend import KubernetesBackend
 from labstack.backends.kubernetes.forwarding import Plan, Target, choose
@@ -363,12 +362,6 @@ def test_plan_of_the_forwards_survives_its_file() -> None:
     plan = Plan(Cluster("a", "b", "c"), (Target("order", {"app": "order"}, {8101: 8000}),))
     assert Plan.from_json(plan.to_json()) == plan
     assert plan.targets[0].pairs == ["8101:8000"]
-
-
-def test_events_of_a_watch_are_separated() -> None:
-    """Each object of kubectl's indented stream is one event, as soon as its last line has arrived."""
-    stream = io.StringIO('{\n    "type": "ADDED",\n    "object": {}\n}\n{\n    "type": "DELETED"\n}\n{\n  "type"')
-    assert [event["type"] for event in forwarding._documents(stream)] == ["ADDED", "DELETED"]
 
 
 def test_a_taken_broker_port_is_named() -> None:

@@ -263,15 +263,22 @@ class KubernetesBackend(BackendBase[Component]):
                     next_step=f"look at `kubectl describe pods`, correct the cause, then run `lab start {name}`",
                 )
 
-        if not poll_until(component.is_ready, component.timeout, interval=0.1, meanwhile=pods_may_start):
-            problems = [pod.problem(workload.container) for pod in self._pods(name)] or ["it has no pod"]
-            raise ComponentFailed(
-                f"{name} did not become ready within {component.timeout:.0f} s "
-                f"({'; '.join(filter(None, problems)) or 'its pods run'}).",
-                log=self.log(name, 15),
-                next_step=f"look at `lab logs {name}` and `kubectl get events`, then run `lab up` again",
-            )
+        if not poll_until(component.is_ready, component.timeout, meanwhile=pods_may_start):
+            raise self._not_ready(name)
         component.settle()
+
+    def _not_ready(self, name: str) -> ComponentFailed:
+        """Return the error of a component that did not become ready, with what was seen last."""
+        component = self.component(name)
+        pods = self._pods(name)
+        problems = [problem for pod in pods if (problem := pod.problem(component.workload.container))]
+        seen = "; ".join(problems) if pods else "it has no pod"
+        forwarding = f"; the forwards' log is {self.paths.log(forwards.NAME)}"
+        return ComponentFailed(
+            f"{name} did not become ready within {component.timeout:.0f} s ({seen or 'its pods run'}).",
+            log=self.log(name, 15),
+            next_step=f"look at `kubectl get events`, then run `lab up` again{'' if problems else forwarding}",
+        )
 
     def stop(self, name: str) -> None:
         workload = self.component(name).workload

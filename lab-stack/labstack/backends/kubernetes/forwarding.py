@@ -15,10 +15,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from labstack.backends.kubernetes.kubectl import Cluster, Kubectl
 from labstack.backends.kubernetes.workloads import Pod
@@ -31,6 +31,8 @@ HEALTHY_AFTER = 10.0
 """Seconds after which a forward counts as healthy, so that its next pause is the shortest again."""
 LIST_SECONDS = 2.0
 """Seconds until a new watch has listed all pods."""
+STDERR = 2
+"""File descriptor of the log."""
 ADDRESS = "--address=127.0.0.1"
 
 
@@ -130,15 +132,16 @@ class Pods(threading.Thread):
     def run(self) -> None:
         """Follow the changes; start again whenever the connection ends."""
         while True:
-            with self._kubectl.stream("get", "pods", "--watch", "--output-watch-events", "--output=json") as child:
+            arguments = ("get", "pods", "--watch", "--output-watch-events", "--output=json")
+            with self._kubectl.stream(*arguments, errors=STDERR) as child:
                 found: dict[str, Pod] = {}
                 if self._by_uid:  # the first events list all pods; a partial list would move forwards
                     threading.Timer(LIST_SECONDS, self._use, [found]).start()
                 else:
                     self._use(found)
                 assert child.stdout
-                for event in _documents(child.stdout):
-                    self._apply(event, found)
+                for line in child.stdout:  # each line is one event
+                    self._apply(json.loads(line), found)
             time.sleep(1)
 
     def _use(self, found: dict[str, Pod]) -> None:
@@ -153,16 +156,6 @@ class Pods(threading.Thread):
             found.pop(pod.uid, None)
         else:
             found[pod.uid] = pod
-
-
-def _documents(lines: IO[str]) -> Iterator[dict[str, Any]]:
-    """Yield each JSON object of an indented stream."""
-    collected: list[str] = []
-    for line in lines:
-        collected.append(line)
-        if line.rstrip("\n") == "}":
-            yield json.loads("".join(collected))
-            collected = []
 
 
 class Forward:
@@ -206,7 +199,7 @@ class Forward:
         print(f"{self._target.name}: {', '.join(self._target.pairs)} of {pod.name}", flush=True)
         self._uid, self._started = pod.uid, time.monotonic()
         self._child = self._kubectl.popen(
-            "port-forward", ADDRESS, f"pod/{pod.name}", *self._target.pairs, output=subprocess.DEVNULL, errors=2
+            "port-forward", ADDRESS, f"pod/{pod.name}", *self._target.pairs, output=subprocess.DEVNULL, errors=STDERR
         )
 
     def end(self) -> None:
