@@ -247,9 +247,14 @@ _verb("resume", "Resume a paused component (SIGCONT).", "runs again", "faults.re
 @click.option("--purge", is_flag=True, help="Also remove this lab's data.")
 @click.pass_obj
 def down(lab: Lab, purge: bool) -> None:
-    """Stop all components of this lab: its processes or containers."""
+    """Stop all components of this lab: its processes or containers; on a cluster, only detach from it."""
+    from labstack.lab import access_of
+
     lab.down(purge=purge)
-    click.echo("The lab is stopped." + (" Its data was removed." if purge else ""))
+    if access_of(lab).state().mode == "kubernetes":
+        click.echo("The lab is detached from the cluster, where everything keeps running.")
+    else:
+        click.echo("The lab is stopped." + (" Its data was removed." if purge else ""))
 
 
 @main.command()
