@@ -40,6 +40,7 @@ SUITES: dict[str, list[str]] = {
     "lint": ["tests/lint"],
     "repo": ["tests/repo", "tests/datasets"],
     "deploy": ["tests/deploy"],
+    "hub": ["tests/hub"],
     "book": ["tests/book"],
     "installing": ["tests/installing"],
     "services": ["tests/services"],
@@ -64,7 +65,7 @@ NAMED: dict[str, list[str]] = {
 }
 """Pytest's paths for a suite that is named on the command line. A node id also selects a ``long`` test."""
 
-WITHOUT_LAB = ("lint", "repo", "deploy", "book", "services", "mesh")
+WITHOUT_LAB = ("lint", "repo", "deploy", "hub", "book", "services", "mesh")
 """Suites that need only Python packages."""
 
 OBSERVED = ("observability", "labkit", "notebooks", "containers", "browser", "binder")

@@ -17,6 +17,7 @@ import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from urllib.parse import quote, unquote, urlsplit
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
+from tornado.log import enable_pretty_logging
 from tornado.web import Application, HTTPError, RequestHandler, authenticated
 
 FORMAT = "saga-lab-hand-in/1"
@@ -279,13 +281,15 @@ def application(prefix: str, store: Store, cookie_secret: bytes) -> Application:
 
 def main(folder: Path) -> None:
     """Serve until the hub stops the process."""
+    enable_pretty_logging()
     folder.mkdir(parents=True, exist_ok=True)
     prefix = os.environ["JUPYTERHUB_SERVICE_PREFIX"]
     address = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
     server = HTTPServer(application(prefix, Store(folder), os.urandom(32)), max_buffer_size=LARGEST)
     # On a cluster, the name in the address belongs to the hub's Service, and the container has another address.
     server.listen(address.port or 80, "127.0.0.1" if address.hostname in ("127.0.0.1", "localhost") else "")
-    IOLoop.current().start()
+    with suppress(KeyboardInterrupt):  # the hub stops its services with SIGINT first
+        IOLoop.current().start()
 
 
 if __name__ == "__main__":

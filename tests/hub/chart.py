@@ -7,6 +7,7 @@ Source: zero-to-jupyterhub's documentation, "Configuration Reference", and its f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ def values() -> dict[str, Any]:
     return found
 
 
+def documented() -> list[dict[str, Any]]:
+    """Return the values that the page shows as alternatives."""
+    blocks = re.findall(r"```yaml\n(.+?)```", (ROOT / "docs" / "hub.md").read_text(encoding="utf-8"), re.DOTALL)
+    return [yaml.safe_load(block) for block in blocks]
+
+
 def settings(given: Mapping[str, Any]) -> Settings:
     """Return the traits that the hub sets, by class.
 
@@ -86,6 +93,7 @@ def settings(given: Mapping[str, Any]) -> Settings:
         "volume_mounts": [{"name": "home", "mountPath": user["storage"]["homeMountPath"]}],
     }
     found["JupyterHub"] |= {
+        "tornado_settings": {"slow_spawn_timeout": 0},
         "services": [{"name": name, **service} for name, service in given["hub"]["services"].items()],
         "load_roles": [{"name": name, **role} for name, role in given["hub"]["loadRoles"].items()],
     }

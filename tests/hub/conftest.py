@@ -35,7 +35,7 @@ def local_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         pytest.skip(f"NOT RUN: {reason}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def hub_python() -> Path:
     """Return the Python with the hub's packages."""
     try:

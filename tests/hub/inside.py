@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.hub.chart import Settings, settings, values
+from tests.hub.chart import Settings, documented, settings, values
 
 KUBECONFIG = {
     "current-context": "none",
@@ -29,12 +29,15 @@ def unknown_traits(found: Settings) -> list[str]:
     from jupyterhub.services.service import Service
     from jupyterhub.spawner import Spawner
     from kubespawner import KubeSpawner
+    from nativeauthenticator import NativeAuthenticator
 
-    known = (JupyterHub, Authenticator, SharedPasswordAuthenticator, Spawner, KubeSpawner)
+    known = (JupyterHub, Authenticator, SharedPasswordAuthenticator, NativeAuthenticator, Spawner, KubeSpawner)
     traits = {one.__name__: set(one.class_traits(config=True)) for one in known}
     wrong = [f"{name}.{trait}" for name, given in found.items() for trait in given if trait not in traits.get(name, ())]
     of_service = set(Service.class_traits())
-    return wrong + [f"Service.{key}" for one in found["JupyterHub"]["services"] for key in one if key not in of_service]
+    return wrong + [
+        f"Service.{key}" for one in found["JupyterHub"].get("services", []) for key in one if key not in of_service
+    ]
 
 
 def pod(found: Settings) -> dict[str, Any]:
@@ -68,4 +71,8 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.environ["KUBECONFIG"] = str(Path(folder) / "config")
         Path(folder, "config").write_text(json.dumps(KUBECONFIG))
-        json.dump({"unknown": unknown_traits(found), "pod": pod(found)}, sys.stdout)
+        unknown = [
+            *unknown_traits(found),
+            *(name for one in documented() for name in unknown_traits(one["hub"]["config"])),
+        ]
+        json.dump({"unknown": unknown, "pod": pod(found)}, sys.stdout)

@@ -67,6 +67,7 @@ def test_an_instructor_sees_every_learner(local_hub: Hub, tmp_path: Path) -> Non
         assert f'<a href="learners/bob">bob</a></td><td>1/{total}</td>' in page
         assert f"00 {NAMES[1]}: tried, 1 attempts" in page
         assert f"<td>00</td><td>{NAMES[1]}</td><td>2</td><td>1</td>" in page
+        assert "204 POST /services/progress/hand-in" in local_hub.log.read_text()
         details = browser.get(f"{local_hub.url}/services/progress/learners/bob").raise_for_status().text
         assert "SELECT 1 &lt; 2" in details
         assert "<script>alert" not in details

@@ -26,6 +26,7 @@ FIRST_DOCS = [
     "views",
     "containers",
     "kubernetes",
+    "hub",
     "installing",
 ]
 """Pages that come first, in this order. Others follow by name."""
