@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 from labkit.aliases import Aliases
 from labkit.client.shop import Shop
+from labkit.cluster import SKIPPED, TO_ATTACH, is_on_cluster
 from labkit.errors import KitError
-from labkit.exercises import course
+from labkit.exercises import ON_CLUSTER, course
 from labkit.exercises.tasks import Tasks
 from labkit.inspect.look import Look
 from labkit.kernel import prepare_kernel
 from labkit.restarting import restart_stopped
+from labkit.skipping import run_cells, skip_cells
 from labkit.status_area import StatusArea
 from labstack import Lab
 from labstack.arguments import checked
@@ -67,6 +69,8 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     While an exercise of this notebook is in progress, components that are down stay down, because the exercise may have
     stopped them.
 
+    A notebook that needs a cluster starts nothing if the lab is not on one: all its cells then print one sentence.
+
     Output that differs between runs (the startup stages, warnings, the number of solved exercises) goes into a separate
     area above the stable text. nbval compares only the area's initial content, which is empty.
 
@@ -90,10 +94,15 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     if notebook not in course():
         raise KitError(f"Unknown notebook {notebook!r}.", next_step=one_of(notebook, course()))
     lab = prepare_kernel(lab)
-    area, problem = StatusArea(), ""
     aliases = Aliases()
     shop, look = Shop(lab, aliases), Look(lab, aliases)
     tasks = Tasks(lab, shop, look, notebook)
+    if notebook in ON_CLUSTER and not is_on_cluster(lab):
+        skip_cells(SKIPPED)
+        print(f"{SKIPPED}\n{TO_ATTACH}")
+        return Session(lab, shop, look, tasks)
+    run_cells()
+    area, problem = StatusArea(), ""
     status = lab.status(memory=False)
     if not status.healthy:
         area.show("".join(_finding_html(finding) for finding in examine(access_of(lab)) if finding.verdict != "ok"))

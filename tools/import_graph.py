@@ -42,7 +42,7 @@ LAYERS: dict[str, dict[str, tuple[str, ...]]] = {
         },
     },
     "labkit": {
-        "foundation": ("errors", "aliases", "waiting", "restarting", "kernel", "status_area"),
+        "foundation": ("errors", "aliases", "waiting", "restarting", "kernel", "status_area", "cluster", "skipping"),
         **{
             name: (name,)
             for name in (

@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TRIALS = ROOT / "docs" / "trials" / "minutes.csv"
 GUIDE = ROOT / "docs" / "instructors.md"
+AUTHOR = "author"
+"""The reader of an estimate without a trial run. It counts only for an item that no reader has tried."""
 READING = "reading"
 """The item of a notebook without its exercises."""
 
@@ -30,12 +32,15 @@ EXERCISE = r"(`([\w-]+)`\*\* [●○]{3} )(\d+) min"
 def medians(path: Path = TRIALS) -> dict[str, dict[str, int]]:
     """Return the median of the readers' minutes for each item of each notebook, rounded up to whole minutes.
 
+    For an item that no reader has tried, it is the author's estimate.
+
     Raises
     ------
     ValueError
         A line has no positive number of minutes.
     """
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    estimated: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with path.open(encoding="utf-8", newline="") as lines:
         for number, row in enumerate(csv.DictReader(lines), start=2):
             try:
@@ -44,7 +49,10 @@ def medians(path: Path = TRIALS) -> dict[str, dict[str, int]]:
                 minutes = math.nan
             if not minutes > 0:
                 raise ValueError(f"{path.name}, line {number}: minutes is {row['minutes']!r}, not a positive number")
-            found[row["notebook"]][row["item"]].append(minutes)
+            (estimated if row["reader"] == AUTHOR else found)[row["notebook"]][row["item"]].append(minutes)
+    for notebook, items in estimated.items():
+        for item, values in items.items():
+            found[notebook].setdefault(item, values)
     return {
         notebook: {item: max(1, math.ceil(statistics.median(values))) for item, values in items.items()}
         for notebook, items in found.items()

@@ -22,8 +22,12 @@ NOTEBOOKS = {
     "11": "operations.debezium",
     "12": "operations.load",
     "13": "operations.capstone",
+    "14": "cluster.failures",
 }
 """The module of each notebook's exercises."""
+
+ON_CLUSTER = ("14",)
+"""The notebooks that need a Kubernetes cluster. The certificate of the whole course does not require them."""
 
 
 @cache

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from labkit.errors import KitError
+from labkit.exercises import ON_CLUSTER
 from labkit.exercises.hand_in import checked_target, page
 from labkit.exercises.standing import Standing, notebook_title
 from labkit.views.drawing.colours import SERVICES
@@ -45,7 +46,7 @@ class Certificate:
     path : str or Path
         Where the page is written, once it is earned.
     notebooks : sequence of str
-        The notebooks whose exercises must be solved; empty for all.
+        The notebooks whose exercises must be solved; empty for all that need no cluster.
 
     Raises
     ------
@@ -60,12 +61,13 @@ class Certificate:
                 raise KitError(f"There is no notebook {number!r}.", next_step=one_of(number, known))
         self.path = checked_target(path, ".html")
         self.who = who.strip()
-        chosen = [number for number in known if number in (notebooks or known)]
+        whole = [number for number in known if number not in ON_CLUSTER]
+        chosen = [number for number in known if number in (notebooks or whole)]
         self.standing = Standing(tuple(item for item in standing if item.notebook in chosen))
         self.missing = [item for item in self.standing.exercises if not item.done]
         """The exercises that are still open."""
         if self.earned and self.who:
-            write_atomically(self.path, self._page(SAID if set(chosen) == set(known) else SAID_OF_SOME))
+            write_atomically(self.path, self._page(SAID if set(chosen) >= set(whole) else SAID_OF_SOME))
 
     @property
     def earned(self) -> bool:

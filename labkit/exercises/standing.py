@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal
 
-from labkit.exercises import course
+from labkit.exercises import ON_CLUSTER, course
 from labkit.exercises.predictions import Prediction, predictions
 from labstack.config.paths import TREE
 
@@ -135,12 +135,16 @@ class Standing:
         return {number: Standing(tuple(item for item in self if item.notebook == number)) for number in numbers}
 
     def next_exercise(self) -> Item | None:
-        """Return the first open exercise of the notebook that the learner used last, else of a later or earlier one."""
+        """Return the first open exercise of the notebook that the learner used last, else of a later or earlier one.
+
+        A notebook that needs a cluster is proposed only to a learner who used it last.
+        """
         numbers = list(self.by_notebook())
         used = max(self, key=lambda item: item.at, default=None)
         start = numbers.index(used.notebook) if used and used.at else 0
         order = numbers[start:] + numbers[:start]
-        still_open = [item for item in self.exercises if not item.done]
+        here = used.notebook if used and used.at else ""
+        still_open = [i for i in self.exercises if not i.done and (i.notebook not in ON_CLUSTER or i.notebook == here)]
         return min(still_open, key=lambda item: order.index(item.notebook), default=None)
 
     def summary(self) -> str:

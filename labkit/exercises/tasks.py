@@ -215,7 +215,7 @@ class Tasks:
         path : str or Path
             The page to write (``.html``).
         notebooks : sequence of str
-            The notebooks that it is about, such as ``["00", "01"]``; default: all.
+            The notebooks that it is about, such as ``["00", "01"]``; default: all that need no cluster.
 
         Raises
         ------

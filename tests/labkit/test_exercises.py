@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 
 from labkit import Session
-from labkit.exercises import course
+from labkit.exercises import ON_CLUSTER, course
 from labkit.exercises.base import Exercise, Wrong
 from labkit.exercises.progress import ProgressFile
 from labkit.exercises.tasks import Tasks
 from tests.suite.chance import short_sample
 
-ALL = [exercise for exercises in course().values() for exercise in exercises]
+ALL = [exercise for number, exercises in course().items() for exercise in exercises if number not in ON_CLUSTER]
+"""The exercises of a local lab; those on a cluster are tested by tests/cluster/test_notebook.py."""
 MISTAKES = [(exercise, mistake) for exercise in ALL for mistake in exercise.mistakes]
 SAMPLED_EXERCISES, SAMPLED_MISTAKES = 3, 3
 """The number of exercises and of mistakes that the short run tries, chosen by the seed."""

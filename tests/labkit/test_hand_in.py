@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from labkit.errors import KitError
-from labkit.exercises import course, hand_ins
+from labkit.exercises import ON_CLUSTER, course, hand_ins
 from labkit.exercises.base import readable
 from labkit.exercises.board import Board
 from labkit.exercises.certificate import Certificate
@@ -27,6 +27,8 @@ NAMES = [exercise.name for exercise in EXERCISES]
 STEPS = sorted(path.stem for path in (TREE / "notebooks" / "build").glob("*.ipynb"))
 """The steps of the build track, such as ``1-outbox``; they count like exercises."""
 TOTAL = len(NAMES) + len(STEPS)
+REQUIRED = [exercise.name for number in course() if number not in ON_CLUSTER for exercise in course()[number]]
+"""The exercises that the certificate of the whole course requires."""
 TITLES = {exercise.name: exercise.title for exercise in EXERCISES}
 
 
@@ -173,16 +175,28 @@ def test_a_certificate_is_written_only_when_it_is_earned(
     missing = Certificate(standing, "Ada", path)
     assert not missing.earned
     assert not path.exists()
-    assert f"Not yet: 1 of {TOTAL}" in repr(missing)
-    assert all(name in repr(missing) for name in NAMES[1:])
+    assert f"Not yet: 1 of {len(REQUIRED) + len(STEPS)}" in repr(missing)
+    assert all(name in repr(missing) for name in REQUIRED[1:])
     earned = Certificate(finished, "Ada <Moreau>", path)
     assert earned.earned
     assert str(path) in repr(earned)
     text = path.read_text(encoding="utf-8")
     assert "Ada &lt;Moreau&gt;" in text
-    assert f"{TOTAL} exercises solved" in text
+    assert f"{len(REQUIRED) + len(STEPS)} exercises solved" in text
     assert not re.search(r"(src|href)=", text), "the page is not self-contained"
     assert_tags_are_closed(text)
+
+
+def test_a_certificate_does_not_require_a_cluster(finished: Standing, book: ProgressFile, tmp_path: Path) -> None:
+    """A learner who has no cluster earns the certificate, and the board does not propose an exercise on one."""
+    entries = {name: entry for name, entry in book.entries().items() if name not in {*NAMES} - {*REQUIRED}}
+    standing = Standing.of(entries)
+    assert standing.exercises.done == len(REQUIRED) + len(STEPS) < TOTAL
+    assert Certificate(standing, "Ada", tmp_path / "c.html").earned
+    assert standing.next_exercise() is None
+    number = ON_CLUSTER[0]
+    assert not Certificate(standing, "Ada", tmp_path / "c.html", [number]).earned
+    assert Certificate(finished, "Ada", tmp_path / "c.html", [number]).earned
 
 
 def test_a_certificate_may_be_about_some_notebooks(book: ProgressFile, tmp_path: Path) -> None:
