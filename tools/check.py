@@ -41,6 +41,7 @@ SUITES: dict[str, list[str]] = {
     "repo": ["tests/repo", "tests/datasets"],
     "deploy": ["tests/deploy"],
     "hub": ["tests/hub"],
+    "cluster": ["tests/cluster"],
     "book": ["tests/book"],
     "installing": ["tests/installing"],
     "services": ["tests/services"],
@@ -65,7 +66,7 @@ NAMED: dict[str, list[str]] = {
 }
 """Pytest's paths for a suite that is named on the command line. A node id also selects a ``long`` test."""
 
-WITHOUT_LAB = ("lint", "repo", "deploy", "hub", "book", "services", "mesh")
+WITHOUT_LAB = ("lint", "repo", "deploy", "hub", "cluster", "book", "services", "mesh")
 """Suites that need only Python packages."""
 
 OBSERVED = ("observability", "labkit", "notebooks", "containers", "browser", "binder")

@@ -75,18 +75,33 @@ def unavailable_reason() -> str:
 
 def programs(cache: Path) -> Path:
     """Unpack the engine's packages into the cache unless they are there, and return the folder."""
-    folder = cache / f"engine-{hashlib.sha256(repr((PACKAGES, IPTABLES_NEEDS)).encode()).hexdigest()[:8]}"
+    return unpacked(cache, "engine", (PACKAGES, IPTABLES_NEEDS))
+
+
+def unpacked(cache: Path, name: str, groups: Sequence[Sequence[str]]) -> Path:
+    """Unpack Debian packages into a folder of the cache unless they are there, and return the folder.
+
+    Parameters
+    ----------
+    cache : Path
+        The cache.
+    name : str
+        Beginning of the folder's name; a digest of the packages' names completes it.
+    groups : sequence of sequence of str
+        Names of the packages.
+    """
+    folder = cache / f"{name}-{hashlib.sha256(repr(tuple(groups)).encode()).hexdigest()[:8]}"
     if folder.exists():
         return folder
-    partial, packages = cache / "engine.partial", cache / "engine.packages"
+    partial, packages = cache / f"{name}.partial", cache / f"{name}.packages"
     for made in (partial, packages):
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
-    for package in apt.download([*PACKAGES, *IPTABLES_NEEDS], packages):
+    for package in apt.download([one for group in groups for one in group], packages):
         subprocess.run(["dpkg-deb", "-x", package, partial], check=True)
-    for name in ("iptables", "ip6tables"):  # normally created by a script of the package
-        (partial / "usr/sbin" / name).unlink(missing_ok=True)
-        (partial / "usr/sbin" / name).symlink_to("xtables-nft-multi")
+    for program in ("iptables", "ip6tables"):  # normally created by a script of the package
+        (partial / "usr/sbin" / program).unlink(missing_ok=True)
+        (partial / "usr/sbin" / program).symlink_to("xtables-nft-multi")
     shutil.rmtree(packages)
     partial.rename(folder)
     return folder

@@ -43,6 +43,8 @@ STANDINS = {
 """The stand-in for each image of ``lab-stack/versions.toml``."""
 BASE_PACKAGES = "python3,python3-pip,tini,curl,wget"
 """Packages missing in Debian's smallest system, for the programs and the health checks of `deploy/compose.yaml`."""
+SUITES = {"12": "bookworm", "13": "trixie"}
+"""The name of each of Debian's releases."""
 PLUGIN = ("debezium-*.jar", "postgresql-*.jar")
 
 
@@ -134,29 +136,71 @@ def build_all(engine: Engine, cache: Path) -> None:
     client.networks.prune()
     existing = {tag for image in client.images.list() for tag in image.tags}
     if BASE not in existing:
-        archive = base_system(cache)
-        repository, tag = BASE.split(":")
-        client.api.import_image(str(archive), repository=repository, tag=tag)
+        import_system(client, base_system(cache), BASE)
     for name, image in standins().items():
         if image not in existing:
             context = engine.home / "contexts" / name
             shutil.rmtree(context, ignore_errors=True)
             shutil.copytree(HERE / name, context)
             CONTEXT_BUILDERS[name](context, cache)
-            try:
-                client.images.build(
-                    path=str(context), tag=image, rm=True, network_mode="none", labels={"lab.standin.for": name}
-                )
-            except BuildError as error:
-                output = "".join(line.get("stream", "") for line in error.build_log)
-                raise RuntimeError(f"{image} can't be built:\n{output}") from error
+            build_image(client, context, image, name)
             shutil.rmtree(context)
     client.close()
 
 
-def base_system(cache: Path) -> Path:
-    """Create an archive of a small Debian with Python unless it is cached, and return its path."""
-    archive = cache / f"debian-12-{hashlib.sha256(BASE_PACKAGES.encode()).hexdigest()[:8]}.tar"
+def import_system(client: docker.DockerClient, archive: Path, image: str) -> None:
+    """Make an image of a system's archive."""
+    repository, tag = image.split(":")
+    client.api.import_image(str(archive), repository=repository, tag=tag)
+
+
+def build_image(client: docker.DockerClient, context: Path, image: str, stands_for: str, **arguments: str) -> None:
+    """Build an image without a network.
+
+    Parameters
+    ----------
+    client : DockerClient
+        Client of the engine.
+    context : Path
+        The build's context, with a Dockerfile.
+    image : str
+        Name and tag of the new image.
+    stands_for : str
+        The image that it stands for; empty for one of the project's own images.
+    arguments : str
+        Build arguments of the Dockerfile.
+
+    Raises
+    ------
+    RuntimeError
+        The build failed; the message contains its output.
+    """
+    labels = {"lab.standin.for": stands_for} if stands_for else {}
+    try:
+        client.images.build(
+            path=str(context), tag=image, rm=True, network_mode="none", labels=labels, buildargs=arguments
+        )
+    except BuildError as error:
+        output = "".join(line.get("stream", "") for line in error.build_log)
+        raise RuntimeError(f"{image} can't be built:\n{output}") from error
+
+
+def base_system(cache: Path, release: str = "12", packages: str = BASE_PACKAGES, *options: str) -> Path:
+    """Create an archive of a small Debian unless it is cached, and return its path.
+
+    Parameters
+    ----------
+    cache : Path
+        The cache.
+    release : str
+        Debian's release: ``12`` or ``13``.
+    packages : str
+        Packages besides Debian's smallest system, separated by commas.
+    options : str
+        More options for mmdebstrap.
+    """
+    inputs = repr((packages, options)) if options else packages
+    archive = cache / f"debian-{release}-{hashlib.sha256(inputs.encode()).hexdigest()[:8]}.tar"
     if archive.exists():
         return archive
     partial = archive.with_name("growing-debian.tar")
@@ -164,10 +208,11 @@ def base_system(cache: Path) -> Path:
         [
             # It mounts /proc and /sys below its folder. The mounts end with the namespace, even if it is killed.
             *("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"),
-            *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={BASE_PACKAGES}"),
+            *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}"),
             '--aptopt=Acquire::Languages "none"',
             *(f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("doc", "man", "locale", "info")),
-            *("bookworm", str(partial)),
+            *options,
+            *(SUITES[release], str(partial)),
         ],
         env=environment_with_programs(programs(cache)),
         check=True,
