@@ -89,7 +89,7 @@ def preflight(lab: Lab) -> dict[str, Any]:
     return {
         "nodes that accept pods": nodes,
         "instances of each database": min((cluster["spec"]["instances"] for cluster in clusters), default=0),
-        "mesh": "gateway" in lab.status(memory=False).components,
+        "mesh": "envoy" in lab.status(memory=False).components,
         **{f"you may {what}": _may(kubectl, words) for what, words in RIGHTS.items()},
     }
 

@@ -125,6 +125,8 @@ def test_kubectl_shows_what_the_text_explains(executed: dict[str, Any]) -> None:
     assert "timed out waiting for the condition" in shown(executed["set-env"])
     assert "rolled back" in shown(executed["history"])
     assert "503" in shown(executed["weights-traffic"])
+    assert "'mesh': True" in shown(executed["preflight"])
+    assert "['t', " in shown(executed["orphans"])
 
 
 def test_the_cluster_is_as_before(cluster: Cluster, executed: dict[str, Any]) -> None:
