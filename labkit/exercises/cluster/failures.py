@@ -250,7 +250,7 @@ class UndoTheRollout(Exercise):
     level = 1
     minutes = 4
     hints = (
-        "Look at the section *A rollout goes wrong*: which columns of `get deployments` differ for this service?",
+        "Look at the section *A rollout goes wrong*: which command shows a pod that is not ready?",
         "Use `kubectl rollout history` and `kubectl rollout undo` for the Deployment. Nothing has to be deleted.",
         "It begins:\n    !{kubectl} rollout undo deployment/...",
     )
