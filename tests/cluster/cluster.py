@@ -22,6 +22,8 @@ from tests.cluster import pki
 from tests.containers.engine import children
 
 SCRIPTS = Path(__file__).parent / "nodes"
+PID = "cluster.pid"
+"""File with the process ID of a cluster that keeps running, in its folder."""
 START_TIMEOUT = 600.0
 """Seconds until all nodes must be ready; most of it is the import of the images."""
 
@@ -171,6 +173,12 @@ def cluster(home: Path, programs: Path, archives: Sequence[Path], nodes: int = 2
     finally:
         _end(outer)
         _remove_control_groups(group)
+
+
+def running_in(home: Path, programs: Path) -> Cluster:
+    """Return the cluster that `python -m tests.cluster` keeps running in a folder."""
+    nodes = sorted(folder.name for folder in home.glob("node?"))
+    return Cluster(int((home / PID).read_text()), home, programs, tuple(nodes))
 
 
 def ready_nodes(cluster: Cluster) -> int:

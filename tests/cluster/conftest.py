@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import images, installation, operators, programs
-from tests.cluster.cluster import Cluster, cluster, unavailable_reason
+from tests.cluster.cluster import Cluster, cluster, running_in, unavailable_reason
 from tests.containers.engine import EngineUnavailable
 from tests.suite.chance import LONG
 
@@ -39,7 +39,10 @@ def bare_cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def lab_cluster(bare_cluster: Cluster) -> Cluster:
-    """Return a cluster on which the chart is installed and ready."""
-    installation.install(bare_cluster)
-    return bare_cluster
+def lab_cluster(request: pytest.FixtureRequest) -> Cluster:
+    """Return a cluster with the chart: the one that `python -m tests.cluster` runs, or a new one."""
+    if home := os.environ.get("SAGA_LAB_TEST_CLUSTER"):
+        return running_in(Path(home), programs.folder())
+    found: Cluster = request.getfixturevalue("bare_cluster")
+    installation.install(found)
+    return found

@@ -27,6 +27,7 @@ Row = tuple[str, Outcome, float]
 @pytest.fixture(scope="module")
 def cluster(lab_cluster: Cluster) -> Iterator[Cluster]:
     """Yield the cluster with a lab attached to it; print the table of failures at the end."""
+    await_copied_slots(lab_cluster)
     attached.lab(lab_cluster, "up")
     rows: list[Row] = []
     _rows[lab_cluster.pid] = rows
@@ -47,8 +48,40 @@ def cluster(lab_cluster: Cluster) -> Iterator[Cluster]:
 _rows: dict[int, list[Row]] = {}
 
 
+DATABASES = ("order-db", "inventory-db", "payment-db", "shipping-db")
+DROP_ORPHANS = """
+    SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+    WHERE slot_name = 'outbox' AND NOT synced AND NOT active AND pg_is_in_recovery()
+"""
+"""A former primary keeps its slot, which blocks the copy of the new primary's slot (docs/kubernetes.md)."""
+COPIED = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'outbox' AND synced AND NOT temporary"
+
+
+def await_copied_slots(cluster: Cluster) -> None:
+    """Wait until each standby has a copy of the relay's slot. A failover before that would lose the slot."""
+
+    def copied() -> bool:
+        for database in DATABASES:
+            selector = f"cnpg.io/cluster={database},cnpg.io/instanceRole=replica"
+            names = "jsonpath={.items[*].metadata.name}"
+            standbys = namespaced(
+                cluster, "get", "pods", "--selector", selector, "--output", names, check=False
+            ).split()
+            if not standbys:
+                return False
+            for pod in standbys:
+                query = ("exec", pod, "--container", "postgres", "--", "psql", "-At", "-d", database[:-3], "-c")
+                namespaced(cluster, *query, DROP_ORPHANS, check=False)
+                if namespaced(cluster, *query, COPIED, check=False).strip() != "1":
+                    return False
+        return True
+
+    assert wait_until(copied, 180, interval=2), installation.description(cluster)
+
+
 def fail_under_load(cluster: Cluster, what: str, failure: Callable[[], None], healthy: Callable[[], bool]) -> Outcome:
     """Cause a failure under load, and wait until the system is healthy. Check that no order is lost or doubled."""
+    await_copied_slots(cluster)
     with placing_orders(cluster, ORDERS, RATE) as outcome:
         time.sleep(5)  # so that orders are in flight
         begin = time.monotonic()

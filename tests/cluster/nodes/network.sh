@@ -9,6 +9,12 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 mount --make-rprivate /
 mount -t proc proc /proc
 
+# Logs of pods, sockets of containerd, and addresses of pods would otherwise stay behind on this machine.
+mkdir -p "$CLUSTER/var-log" /run/containerd /var/lib/cni
+mount --bind "$CLUSTER/var-log" /var/log
+mount -t tmpfs tmpfs /run/containerd
+mount -t tmpfs tmpfs /var/lib/cni
+
 # The kubelet sets these for the whole machine. In here it reads and writes files instead.
 mkdir -p "$CLUSTER/sysctl"
 for setting in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \

@@ -84,6 +84,7 @@ readOnlyPort: 0
 oomScoreAdj: 0
 healthzPort: 0
 volumePluginDir: $folder/volume-plugins
+podLogsDir: /var/log/$name
 serializeImagePulls: false
 YAML
 cat >"$folder/proxy.yaml" <<YAML
