@@ -13,6 +13,7 @@ import html
 import io
 import json
 import os
+import re
 import sys
 import zipfile
 from collections import Counter
@@ -31,8 +32,12 @@ from tornado.log import enable_pretty_logging
 from tornado.web import Application, HTTPError, RequestHandler, authenticated
 
 FORMAT = "saga-lab-hand-in/1"
-LARGEST = 4 * 1024**2
+LARGEST = 2 * 1024**2
 """The largest hand-in in bytes. An answer has at most 8,000 characters."""
+MOST_ITEMS = 500
+"""The largest number of items of a hand-in. The course has about 200."""
+NOTEBOOK = re.compile(r"[\w-]{1,12}")
+"""The number of a notebook, such as `03` or `build-1`."""
 TEXTS = ("notebook", "kind", "name", "title", "state", "answer", "outcome", "at")
 NUMBERS = ("attempts", "hints")
 COUNTED = ("exercise", "step")
@@ -59,17 +64,25 @@ def checked(body: bytes, who: str, received_at: datetime) -> HandIn:
     ValueError
         The body is not a hand-in; the message names the reason.
     """
-    content = json.loads(body)
+    try:
+        content = json.loads(body)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    json.dumps(content, ensure_ascii=False).encode()  # a surrogate without its pair is a ValueError
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"the format is not {FORMAT}")
     items = content.get("items")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise ValueError("items is not a list of objects")
+    if len(items) > MOST_ITEMS:
+        raise ValueError(f"there are more than {MOST_ITEMS} items")
     for item in items:
         wrong = [name for name in TEXTS if not isinstance(item.get(name), str)]
         wrong += [name for name in NUMBERS if type(item.get(name)) is not int]
         if wrong:
             raise ValueError(f"an item has no valid {wrong[0]}")
+        if not NOTEBOOK.fullmatch(item["notebook"]):
+            raise ValueError("an item has no valid notebook")
     return {**content, "who": who, "written_at": received_at.isoformat(timespec="seconds")}
 
 

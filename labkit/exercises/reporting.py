@@ -13,8 +13,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
-
 from labkit.exercises.hand_in import as_json
 from labkit.exercises.standing import Standing
 from labstack.clients import http
@@ -57,8 +55,9 @@ class Reporter:
                 if entries is None:
                     self._sender = None
                     return
-            # A report that gets lost is not repeated: the next one contains everything.
-            with suppress(httpx.HTTPError, OSError):
+            # A report that gets lost is not repeated: the next one contains everything. No error may end this thread,
+            # because then no report would be sent any more.
+            with suppress(Exception):
                 send(entries)
 
 

@@ -18,7 +18,7 @@ import yaml
 
 from labstack import Lab
 from labstack.backends.base import Endpoints
-from labstack.backends.choice import MODES, choose_mode
+from labstack.backends.choice import MODES, any_component_runs, choose_mode
 from labstack.backends.kubernetes import components, forwards, pausing
 from labstack.backends.kubernetes.attachment import Attachment, ClusterDatabase
 from labstack.backends.kubernetes.backend import KubernetesBackend
@@ -155,6 +155,31 @@ def test_a_detached_lab_has_no_endpoints(paths: LabPaths) -> None:
     assert backend.endpoints() == Endpoints()
     assert {backend.inspect(name).state for name in backend.components()} == {"stopped"}
     assert 19094 not in backend.state.ports.values()
+
+
+def test_purge_keeps_the_lab_of_another_mode(paths: LabPaths) -> None:
+    """A purge removes the files of the attachment, and not the passwords of the same lab's own databases."""
+    backend = backend_of(PLAIN, paths)
+    secret = paths.state / "config" / "order-db" / "secret"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("of a local lab")
+    backend.purge()
+    assert secret.exists()
+    assert not paths.config("kubernetes").exists()
+
+
+def test_a_lost_cluster_does_not_block_another_mode(monkeypatch: pytest.MonkeyPatch, paths: LabPaths) -> None:
+    """If the cluster is gone, a start in another mode detaches from it; a start without a mode reports it."""
+    backend = backend_of(PLAIN, paths)
+
+    def gone(name: str, **_: object) -> None:
+        raise ClusterUnavailable("The cluster does not answer.", next_step="start it")
+
+    monkeypatch.setattr(backend, "inspect", gone)
+    with pytest.raises(ClusterUnavailable):
+        any_component_runs(backend, "kubernetes")
+    assert not any_component_runs(backend, "local")
+    assert backend.endpoints() == Endpoints()
 
 
 @pytest.mark.usefixtures("kubectl")

@@ -118,8 +118,11 @@ def test_a_request_without_a_token_is_refused(local_hub: Hub, tmp_path: Path) ->
         (b"[]", "the format is not"),
         (b'{"format": "saga-lab-hand-in/1", "items": 7}', "items is not a list"),
         (b'{"format": "saga-lab-hand-in/1", "items": [{}]}', "an item has no valid notebook"),
+        (b'{"format": "saga-lab-hand-in/1", "items": [' + b"{}, " * 500 + b"{}]}", "more than 500 items"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"format": "saga-lab-hand-in/1", "who": "\\ud800"}', "surrogates not allowed"),
     ],
-    ids=["empty", "list", "no items", "empty item"],
+    ids=["empty", "list", "no items", "empty item", "too many items", "nested", "half a surrogate pair"],
 )
 def test_anything_else_is_not_stored(local_hub: Hub, content: bytes, message: str) -> None:
     """A body that is not a hand-in gets status 400 with the reason."""

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from labstack.errors import EngineUnavailable, LabError, one_of
+from labstack.errors import ClusterUnavailable, EngineUnavailable, LabError, one_of
 from labstack.gateway.choice import choose_control_plane
 from labstack.observability import observers
 from labstack.progress import Progress
@@ -134,6 +134,12 @@ def any_component_runs(backend: Backend, wanted_mode: str | None) -> bool:
     except EngineUnavailable:
         # An explicit request for the local backend abandons containers that Docker may still hold.
         if requested_mode(wanted_mode) == "local":
+            return False
+        raise
+    except ClusterUnavailable:
+        # A cluster that is gone must not block the change to another mode.
+        if requested_mode(wanted_mode) in ("local", "containers"):
+            backend.down()
             return False
         raise
 

@@ -177,7 +177,8 @@ class WholeLab:
             else:
                 for url in backend.endpoints().databases.values():
                     restore_publication(url)
-            extensions.remove_all()
+            if backend.mode != "kubernetes":  # the extension services of a lab in another mode are not on the cluster
+                extensions.remove_all()
             _set_phase(backend, "ready", data_generation=backend.state.data_generation + 1)
             with backend.every_instance() as instances:
                 reset_data(backend.endpoints(), instances, progress)

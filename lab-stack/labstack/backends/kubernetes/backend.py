@@ -429,9 +429,9 @@ class KubernetesBackend(BackendBase[Component]):
         self._stored = None
 
     def purge(self) -> None:
-        """Remove the lab's files on this machine, but neither the installation nor the data of local processes."""
-        for folder in ("config", "logs"):
-            remove_tree(self.paths.state / folder)
+        """Remove the files of the attachment: not the installation, and nothing of the same lab in another mode."""
+        remove_tree(self.paths.config("kubernetes"))
+        self.paths.log(forwards.NAME).unlink(missing_ok=True)
 
 
 def _selector(component: Component) -> str:

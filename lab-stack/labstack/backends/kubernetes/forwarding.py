@@ -22,6 +22,7 @@ from typing import Any
 
 from labstack.backends.kubernetes.kubectl import Cluster, Kubectl
 from labstack.backends.kubernetes.workloads import Pod
+from labstack.errors import LabError
 
 INTERVAL = 0.2
 """Seconds between two looks at the forwards."""
@@ -132,20 +133,28 @@ class Pods(threading.Thread):
     def run(self) -> None:
         """Follow the changes; start again whenever the connection ends."""
         while True:
-            arguments = ("get", "pods", "--watch", "--output-watch-events", "--output=json")
-            with self._kubectl.stream(*arguments, errors=STDERR) as child:
-                found: dict[str, Pod] = {}
-                if self._by_uid:  # the first events list all pods; a partial list would move forwards
-                    threading.Timer(LIST_SECONDS, self._use, [found]).start()
-                else:
-                    self._use(found)
-                assert child.stdout
-                for line in child.stdout:  # each line is one event
-                    self._apply(json.loads(line), found)
+            try:
+                self._watch()
+            except (ValueError, OSError, LabError) as error:  # kubectl has ended within a line, or has not started
+                print(f"The watch of the pods has ended: {error}", flush=True)
             time.sleep(1)
 
-    def _use(self, found: dict[str, Pod]) -> None:
-        self._by_uid = found
+    def _watch(self) -> None:
+        arguments = ("get", "pods", "--watch", "--output-watch-events", "--output=json")
+        with self._kubectl.stream(*arguments, errors=STDERR) as child:
+            found: dict[str, Pod] = {}
+            if self._by_uid:  # the first events list all pods; a partial list would move forwards
+                threading.Timer(LIST_SECONDS, self._use, [found, child]).start()
+            else:
+                self._by_uid = found
+            assert child.stdout
+            for line in child.stdout:  # each line is one event
+                self._apply(json.loads(line), found)
+
+    def _use(self, found: dict[str, Pod], child: subprocess.Popen[str]) -> None:
+        """Use the pods that a watch has listed, if it still runs."""
+        if child.poll() is None:
+            self._by_uid = found
 
     def _apply(self, event: dict[str, Any], found: dict[str, Pod]) -> None:
         if event.get("object", {}).get("kind") != "Pod":

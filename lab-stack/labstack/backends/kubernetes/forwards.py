@@ -6,6 +6,7 @@ import contextlib
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 
@@ -23,6 +24,8 @@ from labstack.state import ComponentRecord
 NAME = "port-forward"
 """Name of the process in its marker, its log and the lab's state."""
 
+LISTEN_SECONDS = 30.0
+"""Seconds until kubectl must have opened a port."""
 LISTENING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
@@ -103,7 +106,10 @@ def temporary_forwards(kubectl: Kubectl, pods: Iterable[Pod], port: int) -> Iter
 
 def _url(pod: Pod, child: subprocess.Popen[str]) -> str:
     assert child.stdout
+    limit = threading.Timer(LISTEN_SECONDS, child.kill)  # then the line is empty
+    limit.start()
     found = LISTENING.search(child.stdout.readline())
+    limit.cancel()
     if not found:
         raise ClusterUnavailable(
             f"No port of the pod {pod.name} can be forwarded.",

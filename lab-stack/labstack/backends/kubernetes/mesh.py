@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from labstack.backends.kubernetes.kubectl import Kubectl, KubectlFailed, not_attached
 from labstack.clients.envoy_admin import EnvoyAdmin
+from labstack.errors import LabError
 from labstack.gateway.store import Key, key, own_configuration
 from labstack.istio.documents import Document
 from labstack.istio.errors import InvalidMesh
@@ -124,8 +126,11 @@ class ClusterSteering:
             if not self._replace(objects, _specs(new)):
                 return
             self._await_change(configuration)
-        except KubectlFailed as error:
-            self._restore(before)
+        except LabError as error:
+            with suppress(LabError):  # the first error is the cause
+                self._restore(before)
+            if not isinstance(error, KubectlFailed):
+                raise
             raise InvalidMesh(
                 f"The cluster rejected the configuration: {error.reason}",
                 next_step="fix the problem that it names; the active configuration is unchanged",
