@@ -8,6 +8,7 @@ from typing import Any
 
 from labkit.errors import KitError
 from labstack import Lab
+from labstack.arguments import checked
 from labstack.backends.choice import requested_mode
 from labstack.backends.kubernetes.attachment import Attachment
 from labstack.backends.kubernetes.kubectl import Kubectl
@@ -55,6 +56,7 @@ def kubectl_of(lab: Lab) -> Kubectl:
     return Kubectl(attachment.cluster)
 
 
+@checked
 def kubectl_for(lab: Lab) -> str:
     """Return the kubectl command of the installation, with its namespace and context, for a shell.
 
@@ -72,6 +74,7 @@ def kubectl_for(lab: Lab) -> str:
     return shlex.join(["kubectl", *options])
 
 
+@checked
 def preflight(lab: Lab) -> dict[str, Any]:
     """Return what the cluster has for the lessons: nodes, instances of each database, a mesh, and the learner's rights.
 
@@ -101,6 +104,7 @@ def _may(kubectl: Kubectl, words: tuple[str, ...]) -> bool:
         return False
 
 
+@checked
 def on_standby(lab: Lab, database: str, query: str) -> list[str]:
     """Return the rows of a query on a standby of a database, as text; no rows if there is no standby.
 
