@@ -20,8 +20,8 @@ SKIPPED = "Skipped: no cluster is attached (LAB_MODE=kubernetes)."
 
 TO_ATTACH = (
     "This notebook needs an installation on a Kubernetes cluster. Without one, its cells only print that they are\n"
-    "skipped, and no lab is started. To run them: install the chart (docs/kubernetes.md), end another lab with\n"
-    "`lab down`, start JupyterLab with LAB_MODE=kubernetes, and run all cells."
+    "skipped, and no lab is started. To run them: install the chart (docs/kubernetes.md), end a lab of another\n"
+    "mode with `lab down` in a terminal, start JupyterLab with LAB_MODE=kubernetes, and run all cells."
 )
 """How to get a cluster for a notebook."""
 
