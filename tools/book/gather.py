@@ -108,6 +108,7 @@ def markdown(text: str, page: str, linker: Linker, diagrams: Diagrams) -> str:
 def notebook(path: Path, page: str, linker: Linker, diagrams: Diagrams) -> str:
     """Return a notebook for the book, with rewritten links, rendered diagrams, and alt texts for MyST-NB."""
     found = nbformat.read(path, as_version=4)
+    found.metadata.language_info["pygments_lexer"] = "ipython3"  # IPython's `!` and `%` are not Python
     for cell in found.cells:
         if cell.cell_type == "markdown":
             cell.source = markdown(cell.source, page, linker, diagrams)
