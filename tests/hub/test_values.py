@@ -120,7 +120,9 @@ def test_no_password_has_a_default() -> None:
     text = VALUES.read_text(encoding="utf-8")
     assert "password:" not in text
     assert values()["hub"]["config"]["JupyterHub"]["authenticator_class"] == "shared-password"
-    assert "hub.config.SharedPasswordAuthenticator.user_password" in PAGE
+    passwords = re.search(r"^hub: \{config: \{SharedPasswordAuthenticator: .*$", PAGE, re.MULTILINE)
+    assert passwords
+    assert {"user_password", "admin_password"} <= set(re.findall(r"\w+", passwords[0]))
 
 
 def test_the_image_and_the_values_agree() -> None:
