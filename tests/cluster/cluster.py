@@ -19,7 +19,7 @@ from typing import Any
 
 from labstack.waiting import poll_until, wait_until
 from tests.cluster import pki
-from tests.containers.engine import children
+from tests.containers.engine import children, environment_with_programs
 
 SCRIPTS = Path(__file__).parent / "nodes"
 PID = "cluster.pid"
@@ -102,15 +102,6 @@ class Cluster:
         texts = [one if isinstance(one, str) else json.dumps(one) for one in documents]
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text="\n---\n".join(texts))
 
-    def node_processes(self, node: str) -> list[int]:
-        """Return the ids of a node's own programs, as this machine sees them."""
-        found = []
-        for process in _descendants(self.pid):
-            command = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
-            if any(f"{self.home}/{node}/" in argument for argument in command):
-                found.append(process)
-        return found
-
 
 @contextmanager
 def cluster(home: Path, programs: Path, archives: Sequence[Path], nodes: int = 2) -> Iterator[Cluster]:
@@ -137,15 +128,10 @@ def cluster(home: Path, programs: Path, archives: Sequence[Path], nodes: int = 2
         (home / folder).mkdir(parents=True, exist_ok=True)
     pki.make(home / "pki", addresses)
     group = f"saga-lab-{os.getpid()}"
-    debian = programs / "debian"
-    libraries = next((debian / "usr/lib").glob("*-linux-*"))
+    from_debian = environment_with_programs(programs / "debian")
     environment = {
-        **os.environ,
-        "PATH": os.pathsep.join(
-            [str(programs / "bin"), str(debian / "usr/sbin"), str(debian / "usr/bin"), os.environ["PATH"], "/usr/sbin"]
-        ),
-        "LD_LIBRARY_PATH": str(libraries),
-        "XTABLES_LIBDIR": str(libraries / "xtables"),
+        **from_debian,
+        "PATH": os.pathsep.join([str(programs / "bin"), from_debian["PATH"]]),
         "CLUSTER": str(home),
         "PROGRAMS": str(programs),
         "NODES": str(nodes),
@@ -185,11 +171,6 @@ def ready_nodes(cluster: Cluster) -> int:
     """Return the number of nodes that are ready."""
     ready = "{range .items[*]}{.status.conditions[?(@.type=='Ready')].status} {end}"
     return cluster.kubectl("get", "nodes", "--output", f"jsonpath={ready}", check=False).split().count("True")
-
-
-def _descendants(pid: int) -> list[int]:
-    found = children(pid)
-    return [*found, *(below for child in found for below in _descendants(child))]
 
 
 def _end(outer: subprocess.Popen[bytes]) -> None:
