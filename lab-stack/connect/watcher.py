@@ -8,12 +8,19 @@ create a new slot, and the events in between would be lost silently. That repair
 
 The watcher also exports PostgreSQL's data about each replication slot, since no other component queries all four.
 
+If the databases have standbys (on Kubernetes), a failover keeps a slot only if the standby has a complete copy of it.
+A former primary that becomes a standby keeps its own slot, and PostgreSQL does not replace that by a copy (its manual,
+"Replication Slot Synchronization"). The watcher drops such a slot, so that the standby copies the new primary's.
+
 It is a standalone program that needs only the services' package. Settings are environment variables:
 
 CONNECT_URL
     URL of Connect's REST API.
 DATABASES
     JSON object: the libpq URL of the database behind each connector.
+STANDBYS
+    JSON object, optional: a libpq URL that leads to any standby of the database behind each connector. The role needs
+    the attribute REPLICATION.
 HTTP_HOST, HTTP_PORT
     Address of its metrics endpoint.
 """
@@ -54,6 +61,9 @@ RETAINED = Gauge(
 UNCONFIRMED = Gauge(
     "postgres_replication_slot_unconfirmed_wal_bytes", "Log that the slot's reader has not confirmed.", ["database"]
 )
+COPIED = Gauge(
+    "postgres_replication_slot_copied", "1 if the standby that was asked last has a complete copy.", ["database"]
+)
 SLOT_GAUGES = (ACTIVE, RETAINED, UNCONFIRMED)
 
 SUFFIX = "-outbox"
@@ -63,6 +73,13 @@ SLOT_QUERY = """
         pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::float8
     FROM pg_replication_slots WHERE slot_name = 'outbox'
 """
+STANDBY_INTERVAL = 5.0
+"""Seconds between two looks at a connector's standbys. Each look reaches any one of them."""
+DROP_LEFT_SLOT = """
+    SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+    WHERE slot_name = 'outbox' AND pg_is_in_recovery() AND NOT synced AND NOT active
+"""
+COPY_QUERY = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'outbox' AND synced AND NOT temporary"
 
 Slot = Literal["usable", "gone", "unknown"]
 # Requests to Connect bypass any proxy of the machine's network.
@@ -75,6 +92,10 @@ class Connector:
 
     name: str
     database: str
+    standbys: str = ""
+    """A libpq URL that leads to any standby of its database; empty without standbys."""
+    next_look: float = 0.0
+    """When to look at a standby again, in seconds on a monotonic clock."""
     restarts: int = 0
     """Number of restarts in a row."""
     not_before: float = 0.0
@@ -117,11 +138,13 @@ class Watcher:
         URL of the worker's REST API.
     databases : dict
         The libpq URL of the database behind each connector.
+    standbys : dict, optional
+        A libpq URL that leads to any standby of the database behind each connector.
     """
 
-    def __init__(self, connect: str, databases: dict[str, str]) -> None:
+    def __init__(self, connect: str, databases: dict[str, str], standbys: dict[str, str] | None = None) -> None:
         self._connect = connect
-        self.connectors = [Connector(name, url) for name, url in databases.items()]
+        self.connectors = [Connector(name, url, (standbys or {}).get(name, "")) for name, url in databases.items()]
 
     def check(self, now: float) -> None:
         """Check every connector once, and restart those that have failed.
@@ -133,6 +156,9 @@ class Watcher:
         """
         for connector in self.connectors:
             self._export_slot(connector)
+            if connector.standbys and now >= connector.next_look:
+                connector.next_look = now + STANDBY_INTERVAL
+                self._check_standby(connector)
         try:
             states = self._states()
         except (OSError, ValueError, LookupError):
@@ -186,6 +212,22 @@ class Watcher:
                 with contextlib.suppress(KeyError):
                     gauge.remove(connector.service)
 
+    def _check_standby(self, connector: Connector) -> None:
+        """Export whether a standby has a complete copy of the slot, and drop a slot of a former primary there."""
+        try:
+            with psycopg.connect(
+                connector.standbys, connect_timeout=1, autocommit=True, options=CONNECTION_OPTIONS
+            ) as standby:
+                if standby.execute(DROP_LEFT_SLOT).rowcount:
+                    self._log(connector, f"dropped the slot that a former primary of {connector.service}-db had kept")
+                copied = standby.execute(COPY_QUERY).fetchone()
+        except psycopg.OperationalError:
+            copied = None  # there is no standby now
+        except psycopg.Error as error:
+            self._log(connector, f"a standby of {connector.service}-db refuses the check of its slot: {error}")
+            copied = None
+        COPIED.labels(connector.service).set(copied is not None and copied[0] > 0)
+
     def _states(self) -> dict[str, State]:
         """Return the status of each connector, by name."""
         states = {}
@@ -221,7 +263,9 @@ def main() -> None:
     """Watch the connectors until SIGTERM."""
     # The first process of a container ignores a signal that it has no handler for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    watcher = Watcher(os.environ["CONNECT_URL"], json.loads(os.environ["DATABASES"]))
+    watcher = Watcher(
+        os.environ["CONNECT_URL"], json.loads(os.environ["DATABASES"]), json.loads(os.environ.get("STANDBYS", "{}"))
+    )
     print(f"watching {', '.join(connector.name for connector in watcher.connectors)}", flush=True)
     serve_metrics(os.environ["HTTP_HOST"], int(os.environ["HTTP_PORT"]))
     while True:

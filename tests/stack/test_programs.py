@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from labstack.backends.processes.component import Context
 from labstack.backends.processes.components import postgres as local_postgres
 from labstack.backends.processes.components.postgres import programs
 from labstack.backends.processes.identity import for_postgres
@@ -23,7 +24,8 @@ from labstack.backends.processes.java import jars, java
 from labstack.backends.processes.java import programs as local_programs
 from labstack.backends.processes.no_account import programs_without_account
 from labstack.config.paths import LabPaths
-from labstack.errors import DownloadFailed, ProgramMissing
+from labstack.config.services import load_services
+from labstack.errors import DownloadFailed, ProgramMissing, StorageError
 from labstack.lab import access_of
 from labstack.lifecycle.doctor import examine
 from labstack.progress import Progress
@@ -95,8 +97,32 @@ def test_missing_postgres_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     local_postgres.programs.cache_clear()
     with pytest.raises(ProgramMissing, match="no `postgres` on PATH") as raised:
         programs()
-    assert "PostgreSQL 15" in raised.value.next_step
+    assert "PostgreSQL 18" in raised.value.next_step
     local_postgres.programs.cache_clear()
+
+
+def test_older_postgres_on_path_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """If the PostgreSQL on PATH is too old, the error names its version and its folder."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("initdb", "postgres"):
+        (tmp_path / name).write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 16.14'\n")
+        (tmp_path / name).chmod(0o755)
+    local_postgres.programs.cache_clear()
+    with pytest.raises(ProgramMissing, match=rf"18 is needed, but the one on PATH is 16.14 \({tmp_path}\)"):
+        programs()
+    local_postgres.programs.cache_clear()
+
+
+def test_data_of_another_postgres_is_reported(tmp_path: Path) -> None:
+    """If another major version of PostgreSQL created a database's data, the error says how to create it again."""
+    database = local_postgres.Postgres(Context(paths=LabPaths(tmp_path, tmp_path), ports={}), load_services()[0])
+    database.data.mkdir(parents=True)
+    (database.data / "PG_VERSION").write_text("16\n")
+    with pytest.raises(StorageError, match="PostgreSQL 16 created the data of order-db") as raised:
+        database.prepare()
+    assert "lab down --purge" in raised.value.next_step
+    assert (database.data / "PG_VERSION").exists()
 
 
 def test_a_user_id_without_an_account_can_create_a_cluster(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ class Postgres(interfaces.Database, Component):
 
     image_name = "postgres"
     inner_port = 5432
-    volume = "/var/lib/postgresql/data"
+    volume = "/var/lib/postgresql"
+    """From version 18 on, the image keeps each major version in a folder below this one."""
 
     def __init__(self, context: Context, service: ServiceEntry) -> None:
         super().__init__(context)

