@@ -20,10 +20,11 @@ from rich.table import Table
 from benchmarks.order_load import run_load
 from benchmarks.own_lab import own_lab
 from benchmarks.start import stages_of, start_lab
-from labstack.backends.choice import MODES, Mode
+from labstack.backends.choice import Mode
 from labstack.backends.docker.engine import engine
 from labstack.lab import Lab, access_of
 
+MODES: tuple[Mode, ...] = ("local", "containers")
 FROM = ("empty data folder", "stopped with data")
 
 

@@ -142,16 +142,16 @@ def more_consumers(lab: Lab, number: int) -> Iterator[None]:
                 extra_command = process.Command(argv, command.cwd, command.env)
                 # With the lab's own marker, `lab.down()` stops these consumers, too, if this process can't.
                 started.append(process.spawn(extra_command, access_of(lab).paths.log(name), f"{lab_id}/{name}"))
-        if not poll_until(lambda: _members(lab) == [1 + number] * len(access_of(lab).services), 60, interval=0.2):
-            raise RuntimeError(f"the consumer groups have {_members(lab)} members with partitions")
+        if not poll_until(lambda: members(lab) == [1 + number] * len(access_of(lab).services), 60, interval=0.2):
+            raise RuntimeError(f"the consumer groups have {members(lab)} members with partitions")
         yield
     finally:
         for identity in started:
             process.end(identity, signal.SIGTERM, grace=3)
-        poll_until(lambda: _members(lab) == [1] * len(access_of(lab).services), 20, interval=0.2)
+        poll_until(lambda: members(lab) == [1] * len(access_of(lab).services), 20, interval=0.2)
 
 
-def _members(lab: Lab) -> list[int]:
+def members(lab: Lab) -> list[int]:
     """Return how many members of each consumer group have partitions."""
     groups = [service.name for service in access_of(lab).services]
     with broker.admin(lab.endpoints.kafka) as client:
