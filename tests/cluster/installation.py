@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 from tests.cluster.cluster import Cluster, ClusterFailed
 from tests.cluster.operators import DOCUMENTS, image_values
 from tools.make_chart import CHART
@@ -93,4 +93,4 @@ def await_pods(cluster: Cluster, selector: str, number: int, timeout: float = 18
     """Wait until a number of pods with these labels are ready; return whether they are."""
     ready = "jsonpath={range .items[*]}{.status.conditions[?(@.type=='Ready')].status} {end}"
     words = ("get", "pods", "--selector", selector, "--output", ready)
-    return wait_until(lambda: namespaced(cluster, *words, check=False).split().count("True") == number, timeout)
+    return bool(poll_until(lambda: namespaced(cluster, *words, check=False).split().count("True") == number, timeout))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tests.cluster.cluster import Cluster
 from tests.cluster.installation import namespaced
 
-PATIENCE = 180.0
+PATIENCE = 300.0
 """Seconds until the client gives an order up."""
 
 
@@ -56,18 +56,13 @@ def place_orders(cluster: Cluster, orders: int, rate: float) -> Outcome:
 def placing_orders(cluster: Cluster, orders: int, rate: float) -> Iterator[Outcome]:
     """Place orders during a block, and fill in the outcome at its end."""
     arguments = (gateway_url(cluster), str(orders), str(rate), str(PATIENCE))
-    client = subprocess.Popen(
-        cluster.in_network([sys.executable, "-m", "tests.cluster.load", *arguments]),
-        env=cluster.environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command = cluster.in_network([sys.executable, "-m", "tests.cluster.load", *arguments])
     outcome = Outcome()
-    try:
-        yield outcome
-        printed, _ = client.communicate(timeout=orders / rate + 2 * PATIENCE + 30)
-        for name, value in json.loads(printed).items():
-            setattr(outcome, name, value)
-    finally:
-        client.kill()
-        client.wait()
+    with subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, text=True) as client:
+        try:
+            yield outcome
+            printed, _ = client.communicate(timeout=orders / rate + 2 * PATIENCE + 30)
+            for name, value in json.loads(printed).items():
+                setattr(outcome, name, value)
+        finally:
+            client.kill()

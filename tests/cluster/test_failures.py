@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 from tests.cluster import attached, installation
 from tests.cluster.cluster import Cluster
 from tests.cluster.installation import await_pods, namespaced, primary
@@ -49,16 +49,14 @@ _rows: dict[int, list[Row]] = {}
 
 
 DATABASES = ("order-db", "inventory-db", "payment-db", "shipping-db")
-DROP_ORPHANS = """
-    SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
-    WHERE slot_name = 'outbox' AND NOT synced AND NOT active AND pg_is_in_recovery()
-"""
-"""A former primary keeps its slot, which blocks the copy of the new primary's slot (docs/kubernetes.md)."""
 COPIED = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'outbox' AND synced AND NOT temporary"
 
 
 def await_copied_slots(cluster: Cluster) -> None:
-    """Wait until each standby has a copy of the relay's slot. A failover before that would lose the slot."""
+    """Wait until each standby has a copy of the relay's slot. A failover before that would lose the slot.
+
+    The watcher drops what a former primary kept.
+    """
 
     def copied() -> bool:
         for database in DATABASES:
@@ -71,12 +69,11 @@ def await_copied_slots(cluster: Cluster) -> None:
                 return False
             for pod in standbys:
                 query = ("exec", pod, "--container", "postgres", "--", "psql", "-At", "-d", database[:-3], "-c")
-                namespaced(cluster, *query, DROP_ORPHANS, check=False)
                 if namespaced(cluster, *query, COPIED, check=False).strip() != "1":
                     return False
         return True
 
-    assert wait_until(copied, 180, interval=2), installation.description(cluster)
+    assert poll_until(copied, 180, interval=2), installation.description(cluster)
 
 
 def fail_under_load(cluster: Cluster, what: str, failure: Callable[[], None], healthy: Callable[[], bool]) -> Outcome:
@@ -86,7 +83,7 @@ def fail_under_load(cluster: Cluster, what: str, failure: Callable[[], None], he
         time.sleep(5)  # so that orders are in flight
         begin = time.monotonic()
         failure()
-        assert wait_until(healthy, 300), installation.description(cluster)
+        assert poll_until(healthy, 300), installation.description(cluster)
         seconds = time.monotonic() - begin
     _rows[cluster.pid].append((what, outcome, seconds))
     assert outcome.unanswered == 0
@@ -175,7 +172,7 @@ def test_new_version_is_rolled_out_by_weight(cluster: Cluster) -> None:
         ]
         shared = [{**json.loads(route)[0], "route": destinations}]
         _patch_route(cluster, shared)
-        assert wait_until(lambda: "v2" in _versions(cluster, 10), 30)
+        assert poll_until(lambda: "v2" in _versions(cluster, 10), 30)
         counts = _versions(cluster, 200)
         assert 0.15 < counts.count("v2") / len(counts) < 0.45
     finally:
