@@ -22,7 +22,6 @@ from tests.containers.standins import (
     ROOT,
     base_system,
     build_image,
-    copy_postgres,
     engine_with_standins,
     image_folder,
     import_system,
@@ -31,11 +30,15 @@ from tests.containers.standins import (
 
 HERE = Path(__file__).parent / "images"
 DEBIAN = "lab-standin/debian:13"
-DEBIAN_PACKAGES = "tini,ca-certificates,iproute2,iptables,procps"
-NO_RECOMMENDED = '--aptopt=APT::Install-Recommends "false"'
+DEBIAN_PACKAGES = "tini,ca-certificates,iproute2,iptables,procps,postgresql-17,postgresql-client-17"
+NO_MAIN_CLUSTER = (
+    '--aptopt=APT::Install-Recommends "false"',
+    '--essential-hook=mkdir -p "$1/etc/postgresql-common";'
+    ' echo "create_main_cluster = false" >"$1/etc/postgresql-common/createcluster.conf"',
+)
 OWN = {
     "pause": "lab-standin/pause:1",
-    "cnpg-postgresql": "lab-standin/cnpg-postgresql:18",
+    "cnpg-postgresql": "lab-standin/cnpg-postgresql:17",
     "cloudnative-pg": "lab-standin/cloudnative-pg:1.28.0",
     "coredns": "lab-standin/coredns:1.13.1",
     "pilot": "lab-standin/pilot:1.29.1",
@@ -131,7 +134,7 @@ def _build_services(client: docker.DockerClient) -> None:
 
 
 def _build_own(client: docker.DockerClient, folder: Path) -> None:
-    archive = base_system(CACHE, "13", DEBIAN_PACKAGES, NO_RECOMMENDED)
+    archive = base_system(CACHE, "13", DEBIAN_PACKAGES, *NO_MAIN_CLUSTER)
     of_archive = f"{DEBIAN}-{archive.stem.rpartition('-')[2]}"  # imported again, every image would be built again
     if of_archive not in {tag for one in client.images.list() for tag in one.tags}:
         import_system(client, archive, of_archive)
@@ -144,8 +147,6 @@ def _build_own(client: docker.DockerClient, folder: Path) -> None:
                 shutil.copy(folder / file, context)
             if name == "proxyv2":
                 shutil.copy(find_envoy(), Path(context) / "envoy")
-            if name == "cnpg-postgresql":
-                copy_postgres(Path(context), folder)
             build_image(client, Path(context), own, name)
 
 

