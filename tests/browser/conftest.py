@@ -5,14 +5,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from labstack import Lab
+from tests.browser.headless import headless_chromium
 from tests.suite.chance import SEED
-from tools.get_chromium import chromium
-from tools.screenshot_notebooks import FLAGS, PAGE_SECONDS, ROOT, WIDTH, jupyterlab
+from tools.screenshot_notebooks import PAGE_SECONDS, ROOT, WIDTH, jupyterlab
 
 CONTROL_ROOM = ROOT / "notebooks" / "instructor" / "control-room.ipynb"
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -28,16 +27,8 @@ def pytest_report_header() -> str:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Start a headless Chromium; none of its processes remains at the end."""
-    where = chromium()
-    if not where:
-        pytest.skip("there is no Chromium on this machine")
-    with sync_playwright() as playwright:
-        before = set(psutil.Process().children(recursive=True))
-        browser = playwright.chromium.launch(executable_path=where, args=FLAGS)
-        processes = set(psutil.Process().children(recursive=True)) - before
-        yield browser
-        browser.close()
-    assert psutil.wait_procs(processes, timeout=15)[1] == []
+    with headless_chromium() as found:
+        yield found
 
 
 KILLED_KERNEL_ERRORS = re.compile(r"(Canceled future for \w+ message before replies were done|^Cannot send)$")

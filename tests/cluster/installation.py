@@ -16,6 +16,8 @@ NAMESPACE = "saga-lab"
 RELEASE = "saga-lab"
 TIMEOUT = 600.0
 """Seconds until everything must be ready."""
+KUBECTL_INTERVAL = 2.0
+"""Seconds between two calls of kubectl in a loop: each takes a third of a second of processor time."""
 
 
 def install(cluster: Cluster) -> None:
@@ -93,4 +95,8 @@ def await_pods(cluster: Cluster, selector: str, number: int, timeout: float = 18
     """Wait until a number of pods with these labels are ready; return whether they are."""
     ready = "jsonpath={range .items[*]}{.status.conditions[?(@.type=='Ready')].status} {end}"
     words = ("get", "pods", "--selector", selector, "--output", ready)
-    return bool(poll_until(lambda: namespaced(cluster, *words, check=False).split().count("True") == number, timeout))
+
+    def are_ready() -> bool:
+        return namespaced(cluster, *words, check=False).split().count("True") == number
+
+    return bool(poll_until(are_ready, timeout, interval=KUBECTL_INTERVAL))

@@ -13,7 +13,7 @@ import pytest
 from labstack.waiting import poll_until
 from tests.cluster import attached, installation
 from tests.cluster.cluster import Cluster
-from tests.cluster.installation import await_pods, namespaced, primary
+from tests.cluster.installation import KUBECTL_INTERVAL, await_pods, namespaced, primary
 from tests.cluster.ordering import Outcome, gateway_url, place_orders, placing_orders
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600), pytest.mark.xdist_group("cluster")]
@@ -73,7 +73,7 @@ def await_copied_slots(cluster: Cluster) -> None:
                     return False
         return True
 
-    assert poll_until(copied, 180, interval=2), installation.description(cluster)
+    assert poll_until(copied, 180, interval=KUBECTL_INTERVAL), installation.description(cluster)
 
 
 def fail_under_load(cluster: Cluster, what: str, failure: Callable[[], None], healthy: Callable[[], bool]) -> Outcome:
@@ -83,7 +83,7 @@ def fail_under_load(cluster: Cluster, what: str, failure: Callable[[], None], he
         time.sleep(5)  # so that orders are in flight
         begin = time.monotonic()
         failure()
-        assert poll_until(healthy, 300), installation.description(cluster)
+        assert poll_until(healthy, 300, interval=KUBECTL_INTERVAL), installation.description(cluster)
         seconds = time.monotonic() - begin
     _rows[cluster.pid].append((what, outcome, seconds))
     assert outcome.unanswered == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ def local_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
                 "cmd": [str(environment.python()), "-m", "jupyterhub.singleuser"],
                 "args": ["--allow-root", "--ServerApp.ip=127.0.0.1"],
                 "default_url": "/lab",
+                "environment": {
+                    "JUPYTER_CONFIG_PATH": f"{sys.prefix}/etc/jupyter",
+                    "JUPYTER_PATH": f"{sys.prefix}/share/jupyter",
+                    "JUPYTERLAB_DIR": f"{sys.prefix}/share/jupyter/lab",
+                },
                 "http_timeout": 120,
                 "start_timeout": 120,
             },
