@@ -142,8 +142,8 @@ def overview(hand_ins: Iterable[HandIn], now: datetime) -> str:
     return page(f"Progress of {len(rows)} learners", body)
 
 
-def details(hand_in: HandIn) -> str:
-    """Return the page with everything that a learner has tried or predicted."""
+def details(hand_in: HandIn, *, link: bool) -> str:
+    """Return the page with everything that a learner has tried or predicted, and a link to all learners."""
     fields = ("notebook", "kind", "name", "state", "attempts", "hints")
     rows = [
         [
@@ -155,9 +155,8 @@ def details(hand_in: HandIn) -> str:
         if item["state"] != "open"
     ]
     head = ["notebook", "kind", "name", "state", "attempts", "hints", "answer", "outcome"]
-    return page(
-        f"Progress of {hand_in['who']}", table(head, rows) if rows else "<p>No exercise has been tried yet.</p>"
-    )
+    body = table(head, rows) if rows else "<p>No exercise has been tried yet.</p>"
+    return page(f"Progress of {hand_in['who']}", body + ('<p><a href="../">All learners</a></p>' if link else ""))
 
 
 def exercises(hand_in: HandIn) -> list[Mapping[str, Any]]:
@@ -238,7 +237,7 @@ class Learner(Handler):
         """Return the page."""
         if who != self.current_user["name"]:
             self.require_instructor()
-        self.finish(details(self.store.of(who) or {"who": who, "items": []}))
+        self.finish(details(self.store.of(who) or {"who": who, "items": []}, link=self.is_instructor))
 
 
 class Download(Handler):

@@ -14,6 +14,9 @@ from labkit.exercises.base import Outcome
 from labkit.exercises.reporting import reporter
 from labstack.config.paths import write_atomically
 
+FILE = "course-progress.json"
+"""The name of the file in a lab's state folder."""
+
 
 class ProgressFile:
     """One file with the setups, attempts, answers and predictions, by the names of exercises and predictions.
@@ -25,7 +28,7 @@ class ProgressFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "course-progress.json"
+        self._path = folder / FILE
         self._lock = FileLock(folder / "course-progress.lock")
 
     def entries(self) -> dict[str, dict[str, Any]]:
@@ -107,7 +110,24 @@ class ProgressFile:
     def forget(self) -> None:
         """Delete all progress, to restart the course."""
         self._path.unlink(missing_ok=True)
-        reporter.report({})
+        self.report()
+
+    def report(self) -> None:
+        """Send the progress in all labs of this user to the hub, if there is one with a page for it."""
+        if reporter.is_active:
+            reporter.report(self._in_all_labs())
+
+    def _in_all_labs(self) -> dict[str, dict[str, Any]]:
+        """Return the entries of every lab; of two entries with the same name the solved one, or else the newer one."""
+
+        def rank(entry: Mapping[str, Any]) -> tuple[bool, str]:
+            return bool(entry.get("solved_at")), str(entry.get("at", ""))
+
+        found = self.entries()
+        for folder in sorted(self._path.parent.parent.glob(f"*/{FILE}")):
+            for name, entry in ProgressFile(folder.parent).entries().items():
+                found[name] = max(found.get(name, entry), entry, key=rank)
+        return found
 
     def _change(self, name: str, **more: Any) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +135,7 @@ class ProgressFile:
             entries = self.entries()
             entries[name] = {**entries.get(name, {}), **more}
             write_atomically(self._path, json.dumps(entries, indent=1))
-        reporter.report(entries)
+        self.report()
 
 
 def _now() -> str:

@@ -32,10 +32,13 @@ class Reporter:
         self._waiting: Entries | None = None
         self._sender: threading.Thread | None = None
 
+    @property
+    def is_active(self) -> bool:
+        """Whether the hub has a page for the learner's progress."""
+        return bool(os.environ.get(VARIABLE))
+
     def report(self, entries: Entries) -> None:
-        """Send the entries of the `ProgressFile`, if the hub has a page for them."""
-        if not os.environ.get(VARIABLE):
-            return
+        """Send these entries of the `ProgressFile` soon."""
         with self._lock:
             self._waiting = entries
             if self._sender is None:

@@ -21,7 +21,6 @@ from labkit.exercises.guess import Guess, ask, compare
 from labkit.exercises.hand_in import write_report
 from labkit.exercises.predictions import Prediction, predictions
 from labkit.exercises.progress import ProgressFile
-from labkit.exercises.reporting import reporter
 from labkit.exercises.standing import Standing
 from labkit.inspect.look import Look
 from labkit.restarting import restart_stopped
@@ -48,7 +47,7 @@ class Tasks:
         self._bench = Bench(lab, shop, look)
         self._notebook = notebook
         self._progress = ProgressFile(access_of(lab).paths.state)
-        reporter.report(self._progress.entries())
+        self._progress.report()
 
     def setup(self, name: str) -> SimpleNamespace:
         """Prepare an exercise, and return its facts; start components that were left stopped."""

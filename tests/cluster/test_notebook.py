@@ -112,7 +112,7 @@ def test_each_failure_happened_and_nothing_is_lost(executed: dict[str, Any]) -> 
     text = shown(executed["self-check"])
     assert "the primary moved: True True · failover slot: True · read: True" in text
     assert "violated or open after the failover: [] · after the drain: []" in text
-    assert "cordoned nodes: False · during the rollout: COMPLETED" in text
+    assert "every node accepts pods: True · during the rollout: COMPLETED" in text
     assert "accepted orders without an end: 0" in shown(executed["ends"])
     assert "another pod runs: True" in shown(executed["kill"])
     assert "'ready'" in shown(executed["reset"])
@@ -126,7 +126,7 @@ def test_kubectl_shows_what_the_text_explains(executed: dict[str, Any]) -> None:
     assert "rolled back" in shown(executed["history"])
     assert "503" in shown(executed["weights-traffic"])
     assert "'mesh': True" in shown(executed["preflight"])
-    assert "['t', " in shown(executed["orphans"])
+    assert "each standby has a complete copy" in shown(executed["orphans-dropped"])
 
 
 def test_the_cluster_is_as_before(cluster: Cluster, executed: dict[str, Any]) -> None:

@@ -80,3 +80,5 @@ def test_an_instructor_reads_the_progress_of_the_class(page: Page, local_hub: Hu
     page.wait_for_url("**/learners/fay")
     assert page.get_by_text("SELECT 1 < 2").first.is_visible()
     keep(page, "hub-learner")
+    page.click("text=All learners")
+    page.wait_for_url("**/services/progress/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -157,6 +158,12 @@ def test_a_learners_server_reports_each_change(local_hub: Hub, tmp_path: Path) -
     assert (done.returncode, done.stderr) == (0, "")
     with local_hub.login("instructor", ADMIN_PASSWORD) as browser:
         assert "SELECT 1 &lt; 2" in browser.get(f"{local_hub.url}/services/progress/learners/ida").text
+    # Progress in a second lab is added, and replaces nothing.
+    command = [sys.executable, "-c", RECORD, str(tmp_path / "mine"), NAMES[1]]
+    subprocess.run(command, env=environment, check=True)
+    with local_hub.login("instructor", ADMIN_PASSWORD) as browser:
+        page = browser.get(f"{local_hub.url}/services/progress/").text
+        assert re.search(r">ida</a></td><td>2/", page)
     # The server's token may report, but does not show other learners.
     headers = {"Authorization": f"token {given['JUPYTERHUB_API_TOKEN']}"}
     others = local_hub.client.get(f"{local_hub.url}/services/progress/hand-ins.zip", headers=headers)

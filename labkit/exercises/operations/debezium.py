@@ -76,7 +76,7 @@ class WhoKeepsTheLog(Exercise):
             lab.stop("connect")
             with look.db.connect(given.elsewhere) as db:
                 db.autocommit = True
-                while db.execute("SELECT 1 FROM pg_replication_slots WHERE active").fetchone():
+                while db.execute("SELECT 1 FROM pg_replication_slots WHERE slot_name = 'outbox' AND active").fetchone():
                     time.sleep(0.1)
                 db.execute("SELECT pg_drop_replication_slot('outbox')")
             """,
