@@ -35,10 +35,14 @@ def temporary_paths() -> Iterator[LabPaths]:
 
 @contextmanager
 def own_lab(mode: Mode = "local") -> Iterator[Lab]:
-    """Yield a lab that is not started, with every program downloaded; stop it after the block, even after an error."""
+    """Yield a lab that is not started, with every program downloaded; stop it after the block, even after an error.
+
+    A lab on a cluster is only attached and detached, so nothing is downloaded.
+    """
     with temporary_paths() as paths, exit_on_signals():
         lab = Lab(paths=paths, mode=mode)
-        prefetch(access_of(lab), Progress())
+        if mode != "kubernetes":
+            prefetch(access_of(lab), Progress())
         try:
             yield lab
         finally:

@@ -143,7 +143,7 @@ def overview(hand_ins: Iterable[HandIn], now: datetime) -> str:
 
 
 def details(hand_in: HandIn, *, link: bool) -> str:
-    """Return the page with everything that a learner has tried or predicted, and a link to all learners."""
+    """Return the page with everything that a learner has tried or predicted, and optionally a link to all learners."""
     fields = ("notebook", "kind", "name", "state", "attempts", "hints")
     rows = [
         [

@@ -108,25 +108,23 @@ class ProgressFile:
         return bool(self.entries().get(name, {}).get("solved_at"))
 
     def forget(self) -> None:
-        """Delete all progress, to restart the course."""
+        """Delete all progress in this lab, to restart the course."""
         self._path.unlink(missing_ok=True)
         self.report()
 
     def report(self) -> None:
         """Send the progress in all labs of this user to the hub, if there is one with a page for it."""
-        if reporter.is_active:
-            reporter.report(self._in_all_labs())
+        reporter.report(self._in_all_labs)
 
     def _in_all_labs(self) -> dict[str, dict[str, Any]]:
-        """Return the entries of every lab; of two entries with the same name the solved one, or else the newer one."""
+        """Return the entries of all labs. If two have the same name, the entries are merged.
 
-        def rank(entry: Mapping[str, Any]) -> tuple[bool, str]:
-            return bool(entry.get("solved_at")), str(entry.get("at", ""))
-
+        Of two guesses the earlier one counts, and of two answers the right one, or else the later one.
+        """
         found = self.entries()
         for folder in sorted(self._path.parent.parent.glob(f"*/{FILE}")):
             for name, entry in ProgressFile(folder.parent).entries().items():
-                found[name] = max(found.get(name, entry), entry, key=rank)
+                found[name] = _merged(found.get(name, entry), entry)
         return found
 
     def _change(self, name: str, **more: Any) -> None:
@@ -136,6 +134,18 @@ class ProgressFile:
             entries[name] = {**entries.get(name, {}), **more}
             write_atomically(self._path, json.dumps(entries, indent=1))
         self.report()
+
+
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    if one.get("guess") and other.get("guess"):
+        return dict(other if str(other.get("at", "")) < str(one.get("at", "")) else one)
+    better = max(one, other, key=lambda entry: (bool(entry.get("solved_at")), str(entry.get("at", ""))))
+    most = {
+        name: max(one.get(name, 0), other.get(name, 0))
+        for name in ("attempts", "hints", "saw_solution")
+        if name in one or name in other
+    }
+    return {**one, **other, **better, **most}
 
 
 def _now() -> str:

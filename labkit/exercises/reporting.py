@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -29,18 +29,21 @@ class Reporter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: Entries | None = None
+        self._waiting: Callable[[], Entries] | None = None
         self._sender: threading.Thread | None = None
 
-    @property
-    def is_active(self) -> bool:
-        """Whether the hub has a page for the learner's progress."""
-        return bool(os.environ.get(VARIABLE))
+    def report(self, read: Callable[[], Entries]) -> None:
+        """Send the learner's entries in the background, if the hub has a page for them.
 
-    def report(self, entries: Entries) -> None:
-        """Send these entries of the `ProgressFile` soon."""
+        Parameters
+        ----------
+        read : callable
+            Returns the entries; it is called in the background, too.
+        """
+        if not os.environ.get(VARIABLE):
+            return
         with self._lock:
-            self._waiting = entries
+            self._waiting = read
             if self._sender is None:
                 # Not a daemon: Python waits for the last report before it exits.
                 self._sender = threading.Thread(target=self._send_all, name="progress-report")
@@ -54,14 +57,14 @@ class Reporter:
     def _send_all(self) -> None:
         while True:
             with self._lock:
-                entries, self._waiting = self._waiting, None
-                if entries is None:
+                read, self._waiting = self._waiting, None
+                if read is None:
                     self._sender = None
                     return
             # A report that gets lost is not repeated: the next one contains everything. No error may end this thread,
             # because then no report would be sent any more.
             with suppress(Exception):
-                send(entries)
+                send(read())
 
 
 def send(entries: Entries) -> None:

@@ -55,7 +55,7 @@ COPIED = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'outbox' A
 def await_copied_slots(cluster: Cluster) -> None:
     """Wait until each standby has a copy of the relay's slot. A failover before that would lose the slot.
 
-    The watcher drops what a former primary kept.
+    The watcher drops a former primary's own slot.
     """
 
     def copied() -> bool:

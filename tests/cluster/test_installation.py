@@ -17,7 +17,7 @@ DOCUMENTS = Path(__file__).parent / "documents"
 
 
 def test_every_pod_runs(lab_cluster: Cluster) -> None:
-    """Each workload of the chart is ready, and no pod has failed."""
+    """The broker, Connect and a service run, and no pod has failed."""
     pods = lab_cluster.get("--namespace", NAMESPACE, "pods")["items"]
     running = [pod for pod in pods if pod["status"]["phase"] == "Running"]
     assert {pod["metadata"]["labels"].get("app.kubernetes.io/name") for pod in running} >= {"kafka", "connect", "order"}

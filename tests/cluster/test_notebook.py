@@ -126,7 +126,7 @@ def test_kubectl_shows_what_the_text_explains(executed: dict[str, Any]) -> None:
     assert "rolled back" in shown(executed["history"])
     assert "503" in shown(executed["weights-traffic"])
     assert "'mesh': True" in shown(executed["preflight"])
-    assert "each standby has a complete copy" in shown(executed["orphans-dropped"])
+    assert "each database has a standby with a complete copy" in shown(executed["orphans-dropped"])
 
 
 def test_the_cluster_is_as_before(cluster: Cluster, executed: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ def placed(cluster: Cluster) -> int:
 
 
 def refused(cluster: Cluster) -> int:
-    """Return for how many pods the scheduler has found no node."""
+    """Return the number of pods that the scheduler could not place."""
     pods = cluster.get("--namespace", NAMESPACE, "pods")["items"]
     conditions = [condition for pod in pods for condition in pod["status"].get("conditions", [])]
     return sum(condition.get("reason") == "Unschedulable" for condition in conditions)

@@ -1,4 +1,4 @@
-"""The watcher keeps the relay's slot on the standby of a real PostgreSQL, also after the two changed places."""
+"""The watcher keeps the relay's slot on the standby of a real PostgreSQL, even after a switchover."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see of the hub in a browser: the login, a learner's JupyterLab, and the instructor's page."""
+"""The hub in a browser: the login, a learner's JupyterLab, and the instructor's page."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def keep(page: Page, name: str) -> None:
 
 
 def test_a_learner_logs_in_and_gets_jupyterlab(page: Page, local_hub: Hub) -> None:
-    """With the password of the room, a new name gets a JupyterLab, and the menu leads to the own progress."""
+    """With the password of the room, a new name gets a JupyterLab, and a link to the learner's progress."""
     page.goto(f"{local_hub.url}/")
     page.wait_for_selector("#login_submit")
     keep(page, "hub-login")

@@ -171,6 +171,22 @@ def test_a_learners_server_reports_each_change(local_hub: Hub, tmp_path: Path) -
     local_hub.api("DELETE", "/users/ida/server")
 
 
+def test_progress_in_several_labs_is_merged(tmp_path: Path) -> None:
+    """A solved exercise stays solved, attempts are not lost, and the first guess of a prediction counts."""
+    first, second = ProgressFile(tmp_path / "default"), ProgressFile(tmp_path / "mine")
+    first.record_outcome(NAMES[0], "wrong", "1", "No.")
+    first.record_outcome(NAMES[0], "right", "2", "Yes.")
+    second.record_outcome(NAMES[0], "wrong", "3", "No.")
+    second.record_outcome(NAMES[1], "right", "4", "Yes.")
+    for progress, guess, at in ((first, "late", "2026-01-02"), (second, "early", "2026-01-01")):
+        progress._change("predict", guess=guess, at=at)
+    for progress in (first, second):
+        found = progress._in_all_labs()
+        assert (found[NAMES[0]]["answer"], found[NAMES[0]]["attempts"]) == ("2", 2)
+        assert found[NAMES[1]]["answer"] == "4"
+        assert found["predict"]["guess"] == "early"
+
+
 def environment_of_server(name: str) -> dict[str, str]:
     """Return the variables that the hub has passed to a learner's server, which is a process of this machine."""
     for process in psutil.process_iter():

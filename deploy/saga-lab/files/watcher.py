@@ -9,8 +9,9 @@ create a new slot, and the events in between would be lost silently. That repair
 The watcher also exports PostgreSQL's data about each replication slot, since no other component queries all four.
 
 If the databases have standbys (on Kubernetes), a failover keeps a slot only if the standby has a complete copy of it.
-A former primary that becomes a standby keeps its own slot, and PostgreSQL does not replace that by a copy (its manual,
-"Replication Slot Synchronization"). The watcher drops such a slot, so that the standby copies the new primary's.
+A former primary that becomes a standby keeps its own slot, and PostgreSQL does not replace it with a copy (its manual,
+"Replication Slot Synchronization"). The watcher drops such a slot, so that the standby copies the new primary's. It
+drops nothing while the primary has no usable slot: the former primary's is then the last one.
 
 It is a standalone program that needs only the services' package. Settings are environment variables:
 
@@ -62,7 +63,7 @@ UNCONFIRMED = Gauge(
     "postgres_replication_slot_unconfirmed_wal_bytes", "Log that the slot's reader has not confirmed.", ["database"]
 )
 COPIED = Gauge(
-    "postgres_replication_slot_copied", "1 if the standby that was asked last has a complete copy.", ["database"]
+    "postgres_replication_slot_copied", "1 if the standby that was checked last has a complete copy.", ["database"]
 )
 SLOT_GAUGES = (ACTIVE, RETAINED, UNCONFIRMED)
 
@@ -74,12 +75,15 @@ SLOT_QUERY = """
     FROM pg_replication_slots WHERE slot_name = 'outbox'
 """
 STANDBY_INTERVAL = 5.0
-"""Seconds between two looks at a connector's standbys. Each look reaches any one of them."""
+"""Seconds between two checks of a connector's standbys. Each check reaches one of them."""
 DROP_LEFT_SLOT = """
     SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
     WHERE slot_name = 'outbox' AND pg_is_in_recovery() AND NOT synced AND NOT active
 """
-COPY_QUERY = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'outbox' AND synced AND NOT temporary"
+COPY_QUERY = """
+    SELECT count(*) FROM pg_replication_slots
+    WHERE slot_name = 'outbox' AND pg_is_in_recovery() AND synced AND NOT temporary AND invalidation_reason IS NULL
+"""
 
 Slot = Literal["usable", "gone", "unknown"]
 # Requests to Connect bypass any proxy of the machine's network.
@@ -94,8 +98,10 @@ class Connector:
     database: str
     standbys: str = ""
     """A libpq URL that leads to any standby of its database; empty without standbys."""
-    next_look: float = 0.0
-    """When to look at a standby again, in seconds on a monotonic clock."""
+    next_check: float = 0.0
+    """When to check a standby again, in seconds on a monotonic clock."""
+    standby_message: str = ""
+    """The last message about its standbys."""
     restarts: int = 0
     """Number of restarts in a row."""
     not_before: float = 0.0
@@ -156,8 +162,8 @@ class Watcher:
         """
         for connector in self.connectors:
             self._export_slot(connector)
-            if connector.standbys and now >= connector.next_look:
-                connector.next_look = now + STANDBY_INTERVAL
+            if connector.standbys and now >= connector.next_check:
+                connector.next_check = now + STANDBY_INTERVAL
                 self._check_standby(connector)
         try:
             states = self._states()
@@ -200,7 +206,7 @@ class Watcher:
     def _log(self, connector: Connector, text: str) -> None:
         if text != connector.last_message:
             connector.last_message = text
-            print(time.strftime("%Y-%m-%dT%H:%M:%S%z"), text, flush=True)
+            _print(text)
 
     def _export_slot(self, connector: Connector) -> None:
         """Export PostgreSQL's data about a slot; remove the series if the database is unavailable."""
@@ -214,18 +220,21 @@ class Watcher:
 
     def _check_standby(self, connector: Connector) -> None:
         """Export whether a standby has a complete copy of the slot, and drop a slot of a former primary there."""
+        message, copied = "", None
         try:
             with psycopg.connect(
                 connector.standbys, connect_timeout=1, autocommit=True, options=CONNECTION_OPTIONS
             ) as standby:
-                if standby.execute(DROP_LEFT_SLOT).rowcount:
-                    self._log(connector, f"dropped the slot that a former primary of {connector.service}-db had kept")
+                if slot_of(connector.database) == "usable" and standby.execute(DROP_LEFT_SLOT).rowcount:
+                    message = f"dropped the slot that a former primary of {connector.service}-db had kept"
                 copied = standby.execute(COPY_QUERY).fetchone()
-        except psycopg.OperationalError:
-            copied = None  # there is no standby now
         except psycopg.Error as error:
-            self._log(connector, f"a standby of {connector.service}-db refuses the check of its slot: {error}")
-            copied = None
+            if not isinstance(error, psycopg.OperationalError) or "FATAL" in str(error):  # or there is no standby now
+                message = f"the slot on a standby of {connector.service}-db can't be checked: {error}"
+        if message != connector.standby_message:
+            connector.standby_message = message
+            if message:
+                _print(message)
         COPIED.labels(connector.service).set(copied is not None and copied[0] > 0)
 
     def _states(self) -> dict[str, State]:
@@ -245,6 +254,10 @@ class Watcher:
         request = urllib.request.Request(self._connect + path, method=method)
         with _direct.open(request, timeout=5) as answer:
             return json.loads(answer.read() or b"null")
+
+
+def _print(text: str) -> None:
+    print(time.strftime("%Y-%m-%dT%H:%M:%S%z"), text, flush=True)
 
 
 def slot_of(database: str) -> Slot:

@@ -74,7 +74,7 @@ def version_of(folder: Path) -> str:
 
 
 def major_version(folder: Path) -> int:
-    """Return the major version of PostgreSQL's programs in a folder; a beta version has it, too."""
+    """Return the major version of PostgreSQL's programs in a folder, also of a beta version."""
     found = re.match(r"\d+", version_of(folder))
     return int(found[0]) if found else 0
 
@@ -161,7 +161,7 @@ class Postgres(interfaces.Database, Component):
         Raises
         ------
         StorageError
-            The data folder is of another major version of PostgreSQL, which the programs can't read.
+            Another major version of PostgreSQL created the data folder.
         """
         if not self.data.exists():
             self._make_cluster()
@@ -170,7 +170,7 @@ class Postgres(interfaces.Database, Component):
             raise StorageError(
                 f"PostgreSQL {made_by} created the data of {self.name}, and PostgreSQL {version_of(programs())} can't"
                 " read it.",
-                next_step="run `lab down --purge` and `lab up` to create it again, without its rows",
+                next_step="run `lab down --purge`, which deletes all data of the lab, and then `lab up`",
             )
         account = identity.for_postgres(programs() / "postgres", self.data)
         values: dict[str, object] = {
