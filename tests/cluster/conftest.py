@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import images, installation, operators, programs
-from tests.cluster.cluster import Cluster, cluster, running_in, unavailable_reason
-from tests.containers.engine import EngineUnavailable
-from tests.suite.chance import LONG
+from tests.cluster.cluster import Cluster, running_in
+from tests.cluster.temporary import temporary_cluster
 
 
 @pytest.fixture(scope="session")
 def bare_cluster() -> Iterator[Cluster]:
-    """Yield a cluster of two nodes with the operators. Skip the test where no cluster can be run."""
-    if reason := unavailable_reason():
-        pytest.skip(f"NOT RUN: {reason}")
-    if not programs.are_built() and not LONG:
-        pytest.skip("NOT RUN: a cluster's programs are not built; `python -m tests.cluster.programs` builds them")
-    home = Path(tempfile.mkdtemp(prefix="saga-lab-cluster-"))
-    try:
-        folder = programs.get()
-        with cluster(home, folder, images.archives(folder)) as running:
-            operators.prepare(running)
-            yield running
-            first = running.pid
-        assert not Path(f"/proc/{first}").exists()
-        assert not list(Path("/sys/fs/cgroup").glob(f"**/saga-lab-{os.getpid()}"))
-    except (programs.Unavailable, EngineUnavailable) as reason:
-        pytest.skip(f"NOT RUN: {reason}")
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    """Yield a cluster of two nodes with the operators."""
+    with temporary_cluster(images.archives) as running:
+        operators.prepare(running)
+        yield running
 
 
 @pytest.fixture(scope="session")

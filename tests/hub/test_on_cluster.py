@@ -7,9 +7,7 @@ real, and run the image that `tests.hub.learner_image` builds from `deploy/hub/C
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +16,11 @@ import pytest
 
 from labkit.exercises import course
 from labstack.waiting import wait_until
-from tests.cluster import programs
-from tests.cluster.cluster import Cluster, cluster, unavailable_reason
-from tests.containers.engine import EngineUnavailable
+from tests.cluster.cluster import Cluster
+from tests.cluster.temporary import temporary_cluster
 from tests.hub import environment, learner_image
 from tests.hub.room import NAMESPACE, Use, in_pod, room, start_servers, stop_server, use_of
 from tests.hub.running import ADMIN_PASSWORD, PASSWORD, Hub
-from tests.suite.chance import LONG
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
@@ -46,21 +42,14 @@ AT_ONCE = 5
 
 @pytest.fixture(scope="module")
 def hub_cluster() -> Iterator[Cluster]:
-    """Yield a cluster of two nodes that have the learner's image. Skip the test where no cluster can be run."""
-    if reason := unavailable_reason():
-        pytest.skip(f"NOT RUN: {reason}")
-    if not programs.are_built() and not LONG:
-        pytest.skip("NOT RUN: a cluster's programs are not built; `python -m tests.cluster.programs` builds them")
-    home = Path(tempfile.mkdtemp(prefix="saga-lab-hub-"))
+    """Yield a cluster of two nodes that have the learner's image."""
     try:
         environment.proxy()
         environment.python()
-        with cluster(home, programs.get(), [learner_image.archive()]) as running:
-            yield running
-    except (programs.Unavailable, EngineUnavailable, environment.Unavailable) as reason:
+    except environment.Unavailable as reason:
         pytest.skip(f"NOT RUN: {reason}")
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    with temporary_cluster(lambda _: [learner_image.archive()]) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
