@@ -12,6 +12,7 @@ Sources: RFC 6454 (Origin), RFC 9110 section 7.2 (Host).
 import ipaddress
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from types import MappingProxyType
 from typing import Any
@@ -85,6 +86,11 @@ class CheckedHandler(BaseHTTPRequestHandler):
     def __init__(self, *arguments: Any, further_hosts: Collection[str] = ()) -> None:
         self._further_hosts = further_hosts
         super().__init__(*arguments)
+
+    def handle(self) -> None:
+        """Handle the requests of a connection; a client may close it before it has read the response."""
+        with suppress(ConnectionError):
+            super().handle()
 
     def parse_request(self) -> bool:
         """Parse a request, and respond with 403 if it is refused."""

@@ -3,6 +3,7 @@
 import json
 import select
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
@@ -221,3 +222,26 @@ def test_metrics_have_a_format_for_every_accept_header(world: World, accept: str
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith(kind)
     assert answer.text.endswith("# EOF\n") == (kind != "text/plain")
+
+
+def test_client_that_closes_the_connection_leaves_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    """If a client resets the connection before it has read the response, the server prints no stack trace."""
+    ended = threading.Event()
+
+    class Large(CheckedHandler):
+        def do_GET(self) -> None:
+            self.answer(bytes(50_000_000), "text/plain")
+
+        def finish(self) -> None:
+            super().finish()
+            ended.set()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Large) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with socket.create_connection(("127.0.0.1", server.server_port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset at close
+            client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            client.recv(1)
+        assert ended.wait(10)
+        server.shutdown()
+    assert capsys.readouterr().err == ""
