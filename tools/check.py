@@ -69,6 +69,9 @@ NAMED: dict[str, list[str]] = {
 WITHOUT_LAB = ("lint", "repo", "deploy", "hub", "cluster", "book", "services", "mesh")
 """Suites that need only Python packages."""
 
+ONLY_LONG = ("cluster",)
+"""Suites without a short form."""
+
 OBSERVED = ("observability", "labkit", "notebooks", "containers", "browser", "binder")
 """Suites that also query Prometheus."""
 
@@ -147,6 +150,8 @@ def parse() -> argparse.Namespace:
     for word in arguments.what:
         if word not in SUITES and not (ROOT / word.partition("::")[0]).exists():
             parser.error(f"there is no suite and no file {word}; the suites are {', '.join(SUITES)}")
+    if arguments.what and set(arguments.what) <= {*ONLY_LONG} and not (arguments.long or arguments.sample):
+        parser.error(f"all tests of {' and '.join(arguments.what)} are long: add --long")
     return arguments
 
 

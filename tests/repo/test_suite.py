@@ -200,6 +200,13 @@ def test_runs_at_the_same_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) 
     assert [workers(beside) for beside in range(4)] == [2, 1, 1, 1]
 
 
+def test_a_suite_without_short_tests_asks_for_the_long_form() -> None:
+    """If no test of the named suites can run in the short form, the command says so instead of selecting none."""
+    done = subprocess.run([sys.executable, "tools/check.py", "cluster"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "all tests of cluster are long: add --long" in done.stderr
+
+
 def test_a_second_interruption_does_not_stop_the_cleanup(tmp_path: Path) -> None:
     """A run that receives Ctrl-C and then `kill` after `kill` still removes its folder."""
     with subprocess.Popen(
