@@ -17,7 +17,6 @@ from labstack.clients import http
 from labstack.clients.database_server import RELAY, DatabaseServer
 from labstack.clients.databases import connect
 from labstack.clients.replication import (
-    can_be_decoded,
     confirmed_position,
     end_of_log,
     slot_is_read,
@@ -212,9 +211,9 @@ class Relay:
     def needs_renewal(self, service: str, database_url: str) -> bool:
         """Return whether a connector can't continue by itself.
 
-        It can't if its slot is missing, its log can't be decoded, it was stopped or paused, or its task has failed.
+        It can't if its slot is missing, it was stopped or paused, or its task has failed.
         """
-        if not slot_is_usable(database_url) or not can_be_decoded(database_url):
+        if not slot_is_usable(database_url):
             return True
         answer = http.get(f"{self._url}/connectors/{connector_name(service)}/status", timeout=10)
         state = answer.json().get("connector", {}).get("state")

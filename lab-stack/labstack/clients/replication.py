@@ -28,10 +28,6 @@ DROP_UNUSED_SLOTS = """
     WHERE slot_name <> 'outbox' AND NOT starts_with(slot_name, '_cnpg_') AND NOT active
       AND coalesce(database, current_database()) = current_database()
 """
-PEEK = """
-    SELECT count(*) FROM pg_logical_slot_peek_binary_changes(
-        'outbox', NULL, NULL, 'proto_version', '1', 'publication_names', 'outbox')
-"""
 
 
 def restore_publication(database_url: str) -> None:
@@ -65,23 +61,6 @@ def _create_publication(connection: psycopg.Connection) -> None:
         connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
     connection.execute("CREATE PUBLICATION outbox FOR TABLE public.outbox WITH (publish = 'insert')")
     connection.execute(sql.SQL("COMMENT ON PUBLICATION outbox IS {}").format(sql.Literal(shape_comment)))
-
-
-def can_be_decoded(database_url: str) -> bool:
-    """Return whether the log from the position of the relay's slot on can be decoded.
-
-    PostgreSQL decodes a row with the catalogue as of the row's write. Rows that were written without the publication
-    block the slot forever, even after the publication is restored. A slot that is active or missing can't be checked;
-    then the result is True.
-    """
-    try:
-        with connect(database_url, autocommit=True, timeout=2) as connection:
-            connection.execute(PEEK)
-    except psycopg.errors.UndefinedObject as error:
-        return "publication" not in str(error)
-    except psycopg.Error:
-        return True
-    return True
 
 
 def database_is_prepared(database_url: str) -> bool:

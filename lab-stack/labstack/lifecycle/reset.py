@@ -8,7 +8,7 @@
    Transactions of other producers that are still open would block the consumers, so they are aborted. If a database
    holds much log that its connector has not read, or a service's probe events do not arrive, its connector is renewed,
    and the changes that it had not read are dropped. A connector can look healthy and publish nothing, for example if
-   it restarts forever because its log can't be decoded.
+   its stored position is beyond the end of the log.
 4. The consumers join their groups again.
 """
 
