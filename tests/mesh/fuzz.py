@@ -38,7 +38,6 @@ def configuration(number: int) -> str:
         max_examples=EXAMPLES,
         phases=[Phase.generate],
         database=None,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
     @given(configurations())

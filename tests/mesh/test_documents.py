@@ -333,7 +333,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=50 * MORE, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50 * MORE, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_bytes_raise_only_mesh_errors(tmp_path: Path, raw: bytes) -> None:
     """Reading random bytes returns documents or raises a MeshError."""
     (tmp_path / "any.yaml").write_bytes(raw)
@@ -342,7 +342,7 @@ def test_random_bytes_raise_only_mesh_errors(tmp_path: Path, raw: bytes) -> None
 
 
 @given(st.lists(PIECES, max_size=40).map("".join))
-@settings(max_examples=100 * MORE, deadline=None)
+@settings(max_examples=100 * MORE)
 def test_random_yaml_raises_only_mesh_errors(text: str) -> None:
     """Loading random YAML tokens returns documents or raises a MeshError with a position in the text."""
     only_mesh_errors(text)
@@ -350,14 +350,14 @@ def test_random_yaml_raises_only_mesh_errors(text: str) -> None:
 
 
 @given(st.integers(0, len(VALID)), st.integers(0, 6), st.lists(PIECES, max_size=3).map("".join))
-@settings(max_examples=80 * MORE, deadline=None)
+@settings(max_examples=80 * MORE)
 def test_randomly_edited_configuration_raises_only_mesh_errors(at: int, less: int, more: str) -> None:
     """Loading a valid configuration with a random edit returns documents or raises a MeshError."""
     only_mesh_errors(VALID[:at] + more + VALID[at + less :])
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=60 * MORE, deadline=None)
+@settings(max_examples=60 * MORE)
 def test_quoted_text_survives_a_round_trip(text: str) -> None:
     """Any quoted text survives a round trip unchanged."""
     dumped = yaml.safe_dump({"it": text}, default_style='"', width=10_000)

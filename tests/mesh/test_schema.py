@@ -166,7 +166,7 @@ def dump_and_load(data: dict[str, Any]) -> tuple[Document, list[str]]:
 
 
 @given(st.sampled_from(FIELD_PATHS), st.data())
-@settings(max_examples=80 * MORE, deadline=None)
+@settings(max_examples=80 * MORE)
 def test_misspelt_field_is_reported_at_any_path(spot: tuple[int, Path_], draw: st.DataObject) -> None:
     """A misspelt field at a random place is reported with its line, its path and the allowed names."""
     number, path = spot
@@ -208,7 +208,7 @@ OF_OTHER_TYPE = {
 
 
 @given(st.sampled_from(PATHS), st.data())
-@settings(max_examples=80 * MORE, deadline=None)
+@settings(max_examples=80 * MORE)
 def test_wrong_type_is_reported_at_any_path(spot: tuple[int, Path_], draw: st.DataObject) -> None:
     """A value of the wrong type at a random place is reported with its line, path, value and expected type."""
     number, path = spot
@@ -266,7 +266,7 @@ FIELDS = sorted({name for spec in SPECS.values() for _, schema in nodes(spec) fo
 
 
 @given(st.sampled_from(PATHS), st.sampled_from(PATHS), ODD_VALUES, st.sampled_from(FIELDS), st.booleans())
-@settings(max_examples=120 * MORE, deadline=None)
+@settings(max_examples=120 * MORE)
 def test_random_documents_are_rejected_as_in_jsonschema(
     spot: tuple[int, Path_], other: tuple[int, Path_], value: Any, name: str, add: bool
 ) -> None:

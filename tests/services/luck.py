@@ -24,7 +24,6 @@ def example_settings(number: int, *, steps: int = 50, shrink: bool = True) -> se
         max_examples=number * LONG,
         stateful_step_count=steps,
         phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
-        deadline=None,
         database=None,
         derandomize=False,
         report_multiple_bugs=False,

@@ -83,7 +83,6 @@ class _Scanner:
     weight: int = 1  # maximum number of repetitions of the last atom
     heaviest: int = 1
     groups: list[tuple[int, int]] = field(default_factory=list)
-    names: set[str] = field(default_factory=set)
 
     def scan(self) -> None:
         while self.at < len(self.text):
@@ -125,9 +124,6 @@ class _Scanner:
             self.groups.append((self.at, self.heaviest))
             self.at += 1
         elif name := NAME.match(rest):
-            if name[1] in self.names:
-                raise _InvalidPattern(f"the group name `{name[1]}` occurs twice", self.at)
-            self.names.add(name[1])
             self.groups.append((self.at, self.heaviest))
             self.at += name.end()
         elif flags := FLAGS.match(rest):
