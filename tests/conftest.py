@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-# A slow example on a busy machine is no failure.
+# On a busy machine, an example may be slow.
 settings.register_profile("saga-lab", deadline=None)
 settings.load_profile("saga-lab")
