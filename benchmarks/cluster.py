@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks.figures import Latency
 from benchmarks.order_load import IN_TIME, LoadResult, run_load
 from benchmarks.own_lab import own_lab
-from benchmarks.saga import lab_is_at_rest, members, more_consumers
+from benchmarks.saga import lab_is_at_rest, members, more_consumers, summary
 from labkit.cluster import kubectl_of
 from labstack.errors import BrokerUnavailable
 from labstack.lab import Lab, access_of
@@ -98,12 +98,7 @@ def _try(lab: Lab, rate: float, seconds: float, console: Console) -> tuple[LoadR
     before = psutil.cpu_times()
     result = run_load(lab.endpoints, rate, seconds)
     cores = _busy_seconds(before, psutil.cpu_times()) / result.took
-    latency = Latency.of(result.until_row)
-    wrong = f"{result.refused} refused, {result.unfinished} unfinished, {result.late} late"
-    console.print(
-        f"  {rate:.0f}/s over {seconds:.0f} s: p50 {latency.p50:.0f}, p95 {latency.p95:.0f} ms, {cores:.2f} cores, "
-        + ("holds" if result.holds else wrong)
-    )
+    console.print(f"  {rate:.0f}/s over {seconds:.0f} s, {cores:.2f} cores: {summary(result)}")
     return result, cores
 
 

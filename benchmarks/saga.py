@@ -56,7 +56,7 @@ def measure(*, quick: bool, console: Console, consumers: Sequence[int] = ()) -> 
         for number in numbers:
             with more_consumers(lab, number - 1):
                 latency = run_load(lab.endpoints, LATENCY_RATE, modest_seconds)
-                console.print(f"{number} consumer(s) per service, {LATENCY_RATE:.0f}/s: {_summary(latency)}")
+                console.print(f"{number} consumer(s) per service, {LATENCY_RATE:.0f}/s: {summary(latency)}")
                 tries = _search(lab, RATES[:1] if quick else RATES, 4.0 if quick else 20.0, console)
             proof = _sustain(lab, number, tries, 6.0 if quick else 120.0, console)
             runs.append(
@@ -106,7 +106,7 @@ def _try(lab: Lab, rate: float, seconds: float, console: Console) -> tuple[LoadR
     before = cpu_seconds(access_of(lab).backend())
     result = run_load(lab.endpoints, rate, seconds)
     after = cpu_seconds(access_of(lab).backend())
-    console.print(f"  {rate:.0f}/s over {seconds:.0f} s: {_summary(result)}")
+    console.print(f"  {rate:.0f}/s over {seconds:.0f} s: {summary(result)}")
     return result, {name: (after[name] - before[name]) / result.took for name in before}
 
 
@@ -157,14 +157,15 @@ def members(lab: Lab) -> list[int]:
     with broker.admin(lab.endpoints.kafka) as client:
         futures = client.describe_consumer_groups(groups, request_timeout=10)
         described = {group: future.result(broker.REQUEST_TIMEOUT) for group, future in futures.items()}
-    found = []
-    for group in groups:
-        members = described[group].members
-        found.append(sum(1 for member in members if member.assignment and member.assignment.topic_partitions))
-    return found
+    with_partitions = [
+        [member for member in described[group].members if member.assignment and member.assignment.topic_partitions]
+        for group in groups
+    ]
+    return [len(found) for found in with_partitions]
 
 
-def _summary(result: LoadResult) -> str:
+def summary(result: LoadResult) -> str:
+    """Return a load's latencies, and whether its rate holds, in one line."""
     latency = Latency.of(result.until_record)
     wrong = [f"{count} {name}" for name in ("refused", "unfinished", "late") if (count := getattr(result, name))]
     return f"{len(result.sent)} orders, p50 {latency.p50:.0f}, p95 {latency.p95:.0f}, most {latency.most:.0f} ms, " + (

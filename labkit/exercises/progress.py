@@ -121,9 +121,9 @@ class ProgressFile:
 
         Of two guesses the earlier one counts, and of two answers the right one, or else the later one.
         """
-        found = self.entries()
-        for folder in sorted(self._path.parent.parent.glob(f"*/{FILE}")):
-            for name, entry in ProgressFile(folder.parent).entries().items():
+        found: dict[str, dict[str, Any]] = {}
+        for file in sorted(self._path.parent.parent.glob(f"*/{FILE}")):
+            for name, entry in ProgressFile(file.parent).entries().items():
                 found[name] = _merged(found.get(name, entry), entry)
         return found
 

