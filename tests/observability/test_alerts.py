@@ -107,6 +107,7 @@ def test_alert_fires_and_resolves(session: Session, alert: str) -> None:
         return bool(((alerts.alert == alert) & (alerts.state == "firing")).any())
 
     wait_until(lambda: not firing(), 60)
+    session.look.metrics.now()  # Prometheus sees an increase only of a counter that it has scraped before
     with injected(FAULTS[alert], session):
         wait_until(firing, 30, what=f"{alert} to fire")
     wait_until(lambda: not firing(), 60, what=f"{alert} to be resolved")
