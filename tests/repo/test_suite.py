@@ -20,7 +20,19 @@ from tests.suite import schedule
 from tests.suite.report import repeat_command, suite_of
 from tests.suite.schedule import group_seconds
 from tests.suite.seconds import UNKNOWN, Seconds, plain_id, summarize
-from tools.check import NAMED, SUITES, command, kill_leftovers, runs_beside, started_by, suites_of, workers
+from tools.check import (
+    MEMORY_FILES,
+    NAMED,
+    SUITES,
+    command,
+    kill_leftovers,
+    parse,
+    runs_beside,
+    started_by,
+    suites_of,
+    temporary_files,
+    workers,
+)
 
 Run = Callable[..., set[str]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,6 +210,37 @@ def test_runs_at_the_same_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=24e9))
     assert [workers(beside) for beside in range(4)] == [2, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "available", "in_memory"),
+    [
+        ([], None, 20e9, True),
+        (["stack", "tests/mesh/test_model.py"], None, 20e9, True),
+        ([], None, 8e9, False),
+        ([], "/tmp", 20e9, False),
+        (["--long"], None, 20e9, False),
+        (["--sample", "5"], None, 20e9, False),
+        (["containers"], None, 20e9, False),
+        (["tests/cluster/test_room.py"], None, 20e9, False),
+    ],
+)
+def test_files_of_a_short_run_are_in_memory_if_memory_suffices(
+    words: list[str], variable: str | None, available: float, in_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temporary files of a run are in memory, unless they are too large or TMPDIR names a folder."""
+    monkeypatch.setattr("tempfile.tempdir", "/on-disk")
+    monkeypatch.delenv("TMPDIR", raising=False)
+    if variable:
+        monkeypatch.setenv("TMPDIR", variable)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=available))
+    monkeypatch.setattr("os.access", lambda *_: True)
+    found = SimpleNamespace(f_bavail=10**10, f_frsize=1, f_flag=0)
+    monkeypatch.setattr("os.statvfs", lambda _: found)
+    monkeypatch.setattr("sys.argv", ["tools/check.py", *words])
+    assert (temporary_files(parse()) == MEMORY_FILES) == in_memory
+    found.f_flag = os.ST_NOEXEC
+    assert temporary_files(parse()) == Path("/on-disk")
 
 
 def test_a_suite_without_short_tests_asks_for_the_long_form() -> None:
