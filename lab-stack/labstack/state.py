@@ -72,6 +72,8 @@ class LabState:
     """How many times the data were reset to the course's start."""
     unfinished_reset: bool = False
     """Whether a reset has begun and not ended; if it was interrupted, the next start completes it."""
+    records_deleted: float = 0.0
+    """When the last reset deleted the records of the topics, in seconds since 1970; 0 if there was none."""
 
     @property
     def is_up(self) -> bool:

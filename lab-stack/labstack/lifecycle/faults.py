@@ -9,6 +9,7 @@ from labstack.backends.access import LabAccess
 from labstack.config.settings import checked_switch
 from labstack.errors import UnknownComponent, one_of
 from labstack.lifecycle import report
+from labstack.lifecycle.reset import await_checkpoint
 
 Switches = dict[str, str]
 """Values of a service's fault switches, by name."""
@@ -32,6 +33,8 @@ class Faults:
     def kill(self, name: str) -> None:
         """Kill a component at once, as a crash would (SIGKILL); `lab.start` starts it again."""
         with self._access.changing() as backend:
+            if name == "kafka":
+                await_checkpoint(backend.state.records_deleted)
             backend.kill(name)
 
     def pause(self, name: str) -> None:

@@ -46,7 +46,10 @@ A probe event takes 1 to 2 s, 10 s on a busy host.
 """
 
 CHECKPOINT_SECONDS = 1.0
-"""Seconds until a deletion of records survives a crash of the broker: twice the interval in ``server.properties``."""
+"""Seconds until a deletion of records survives a crash of the broker: twice the interval in ``server.properties``.
+
+The broker reports no checkpoint that could be probed.
+"""
 
 TRANSACTION_CHECK = 5.0
 """Seconds between two checks for open transactions while probe events are on their way."""
@@ -77,8 +80,11 @@ def client_errors_translated(what: str) -> Iterator[None]:
         ) from error
 
 
-def reset_data(where: Endpoints, instances: Mapping[str, Sequence[str]], progress: Progress) -> None:
+def reset_data(where: Endpoints, instances: Mapping[str, Sequence[str]], progress: Progress) -> float:
     """Reset the data of a healthy lab.
+
+    The reset does not wait until its deletions are on disk, since only a crash of the broker could undo them (see
+    `await_checkpoint`).
 
     Parameters
     ----------
@@ -88,6 +94,11 @@ def reset_data(where: Endpoints, instances: Mapping[str, Sequence[str]], progres
         Base URLs of all instances of each service.
     progress : Progress
         Receives the reports.
+
+    Returns
+    -------
+    float
+        The time at which the records were deleted, in seconds since 1970.
 
     Raises
     ------
@@ -122,13 +133,23 @@ def reset_data(where: Endpoints, instances: Mapping[str, Sequence[str]], progres
             delete_before = {**start, **{key: offset + 1 for key, offset in sent.seen.items()}}
             list(pool.map(lambda s: _move_group(where.kafka, s, sent.seen), services))
             broker.delete_records(where.kafka, delete_before)
-            deleted = time.monotonic()
+            deleted = time.time()
             practice.delete_all(where.kafka)
         finally:
             list(pool.map(lambda url: _command_consumer(url, "resume"), consumers))
         list(pool.map(_await_consumers, instances.values()))
-    # The broker reports no checkpoint that could be probed.
-    time.sleep(max(0.0, deleted + CHECKPOINT_SECONDS - time.monotonic()))
+    return deleted
+
+
+def await_checkpoint(deleted: float) -> None:
+    """Wait until records that a reset has deleted stay deleted if the broker crashes.
+
+    Parameters
+    ----------
+    deleted : float
+        The result of `reset_data`.
+    """
+    time.sleep(min(max(0.0, deleted + CHECKPOINT_SECONDS - time.time()), CHECKPOINT_SECONDS))
 
 
 def abort_transactions(where: Endpoints, progress: Progress, older_than: float = 0) -> None:

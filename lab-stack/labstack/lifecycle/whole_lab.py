@@ -181,11 +181,11 @@ class WholeLab:
                 extensions.remove_all()
             _set_phase(backend, "ready", data_generation=backend.state.data_generation + 1)
             with backend.every_instance() as instances:
-                reset_data(backend.endpoints(), instances, progress)
+                deleted = reset_data(backend.endpoints(), instances, progress)
             for service in list(backend.state.switches):
                 faults.off(service)
             self._access.paths.scenario_file.unlink(missing_ok=True)
-            backend.update(unfinished_reset=False)
+            backend.update(unfinished_reset=False, records_deleted=deleted)
 
     def _stop_optional_components(self, backend: Backend) -> None:
         """Stop the optional components, which run only after an explicit start."""
