@@ -108,7 +108,10 @@ BY_REPLICAS = {
 DATABASE_LEFT_OUT = {
     **dict.fromkeys(("listen_addresses", "port", "unix_socket_directories", "log_destination"), "the operator's"),
     **dict.fromkeys(("fsync", "full_page_writes"), "a pod's node can lose power"),
-    **dict.fromkeys(("scram_iterations", "log_line_prefix", "io_method"), "PostgreSQL's default is right here"),
+    **dict.fromkeys(
+        ("scram_iterations", "log_line_prefix", "io_method", "dynamic_shared_memory_type"),
+        "PostgreSQL's default is right here",
+    ),
 }
 """Settings of `postgresql.conf` that a cluster does not take over, and why."""
 

@@ -59,13 +59,14 @@ def sleeper() -> Iterator[int]:
 def test_agents_are_loaded_over_the_sockets_of_this_user_only(kind: str, sleeper: int, tmp_path: Path) -> None:
     """A file, a link or another user's socket in the place of a Java process' socket gets no command."""
     place = Path(f"/tmp/.java_pid{sleeper}")
+    target = place.with_suffix(".target")  # not in pytest's folder, whose path can be too long for a socket
     with socket.socket(socket.AF_UNIX) as listener:
         listener.settimeout(0)
         try:
             if kind == "file":
                 place.touch()
             else:
-                own = tmp_path / "socket" if kind == "link" else place
+                own = target if kind == "link" else place
                 listener.bind(str(own))
                 listener.listen()
                 if kind == "link":
@@ -81,6 +82,7 @@ def test_agents_are_loaded_over_the_sockets_of_this_user_only(kind: str, sleeper
                     listener.accept()
         finally:
             place.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
 
 
 def test_folders_are_accessible_to_their_user_only(tmp_path: Path) -> None:
