@@ -7,6 +7,7 @@ log, so events can be lost.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import LiteralString
 
 import psycopg
@@ -68,9 +69,24 @@ def database_is_prepared(database_url: str) -> bool:
     return _query_value(database_url, "SELECT count(*) FROM pg_publication WHERE pubname = 'outbox'") == 1
 
 
+@dataclass(frozen=True)
+class SlotState:
+    """Whether Debezium reads a slot, and the bytes of write-ahead log that PostgreSQL retains for it."""
+
+    is_read: bool = False
+    retained_bytes: int = 0
+
+
+def read_slot(database_url: str) -> SlotState:
+    """Return the state of the relay's slot; the default state if there is no slot, or the database does not answer."""
+    expression: LiteralString = "ARRAY[active::int, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint]"
+    found = _query_slot(database_url, expression)
+    return SlotState(bool(found[0]), found[1] or 0) if isinstance(found, list) else SlotState()
+
+
 def slot_is_read(database_url: str) -> bool:
     """Return whether Debezium reads a service's replication slot now; the task state RUNNING does not prove it."""
-    return _query_slot(database_url, "active") is True
+    return read_slot(database_url).is_read
 
 
 def slot_status(database_url: str) -> str | None:
@@ -90,8 +106,7 @@ def retained_bytes(database_url: str) -> int:
     The upper bound is ``max_slot_wal_keep_size`` in ``postgresql.conf``. Return 0 if there is no slot, or if the
     database does not answer.
     """
-    found = _query_slot(database_url, "pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint")
-    return found if isinstance(found, int) else 0
+    return read_slot(database_url).retained_bytes
 
 
 def confirmed_position(database_url: str) -> int | None:

@@ -15,7 +15,7 @@ from labstack.backends.components import Component, Gateway
 from labstack.clients import http, transactions
 from labstack.clients.envoy_admin import EnvoyAdmin
 from labstack.clients.relay import Relay, connector_name
-from labstack.clients.replication import retained_bytes, slot_is_read
+from labstack.clients.replication import SlotState, read_slot
 from labstack.errors import LabError
 from labstack.lifecycle.obtaining import Absent
 from labstack.state import LabState
@@ -141,11 +141,12 @@ def inspect_lab(backend: Backend, *, memory: bool, absent: Absent | None = None)
         late = f"no answer within {TIME_LIMIT:.0f} s" if kind == "complaint" else ""
         if kind in ("complaint", "transactions") and (complaint := found.get((kind, name), late)):
             complaints[name] = complaint
-    unread = [name for kind, name in questions if kind == "slot" and found.get((kind, name)) is False]
+    slots: dict[str, SlotState] = {name: slot for (kind, name), slot in found.items() if kind == "slot"}
+    unread = [service for service, slot in slots.items() if not slot.is_read]
     if "connect" in running and "connect" not in complaints and unread:
         # A connector and its task stay RUNNING long after they have lost their slot.
         complaints["connect"] = f"no connector reads the slot of {', '.join(unread)}"
-    sizes = {name: found.get(("retained", name), 0) for kind, name in questions if kind == "retained"}
+    sizes = {service: slot.retained_bytes for service, slot in slots.items()}
     retained = {f"{s}-db": size for s, size in sizes.items() if size and (s in unread or size > RETAINED_LIMIT)}
     serious = {name: complaint for name, complaint in complaints.items() if name not in observers}
     return LabStatus(
@@ -184,8 +185,7 @@ def _questions(
         questions["transactions", "kafka"] = partial(_query_transactions, where)
     for service, url in where.databases.items():
         if f"{service}-db" in running:
-            questions["slot", service] = partial(_slot_is_read, url, wait="connect" in running)
-            questions["retained", service] = partial(retained_bytes, url)
+            questions["slot", service] = partial(_read_slot, url, wait="connect" in running)
     return questions
 
 
@@ -241,10 +241,18 @@ def _query_consumer(url: str) -> str:
     return f"consumer {state}" if state in ("paused", "stuck") else ""
 
 
-def _slot_is_read(url: str, *, wait: bool) -> bool:
+def _read_slot(url: str, *, wait: bool) -> SlotState:
     # After a start Debezium reads a slot twice. First it reads up to the position where it stopped; this can last until
     # the next order. Then it reads on from there. In between the slot is inactive (50 to 900 ms measured).
-    return bool(poll_until(lambda: slot_is_read(url), 0.75 * TIME_LIMIT if wait else 0, interval=0.05))
+    state = SlotState()
+
+    def is_read() -> bool:
+        nonlocal state
+        state = read_slot(url)
+        return state.is_read
+
+    poll_until(is_read, 0.75 * TIME_LIMIT if wait else 0, interval=0.05)
+    return state
 
 
 def _query_observer(observer: Component) -> str:
