@@ -85,20 +85,29 @@ LARGE = ("containers", "cluster")
 """Suites whose files are too large for it."""
 
 FILES_SIZE = 6e9
-"""Bytes that the files of a run need there; the run's processes must find as much memory besides."""
+"""Bytes that the files of a run need there, besides the memory of its processes."""
+
+PREFIX = "saga-lab-check-"
+"""Start of the name of a run's folder; the pid of the run follows."""
 
 
 def main() -> int:
     """Run the command line, and return the exit status."""
     arguments = parse()
-    # A `kill` stops the run like Ctrl-C: the `finally` block below stops every started process. A shell makes its
-    # background jobs ignore Ctrl-C, and pytest would inherit that.
-    for which in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(which, interrupt)
+    # A `kill` or a closed terminal stops the run like Ctrl-C: the `finally` block below stops every started process. A
+    # shell makes its background jobs ignore Ctrl-C, and pytest would inherit that.
+    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if which != signal.SIGHUP or signal.getsignal(which) is not signal.SIG_IGN:  # nohup ignores it on purpose
+            signal.signal(which, interrupt)
     run = f"{os.getpid()}-{random.randrange(10**6)}"
     suites = suites_of(arguments.what)
     print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
-    folder = temporary_files(arguments) / f"saga-lab-check-{secrets.token_hex(4)}"
+    beside = runs_beside(run)
+    at_once = arguments.workers or workers(beside)
+    remove_dead_runs(MEMORY_FILES)
+    on_disk = Path(tempfile.gettempdir())
+    parent = MEMORY_FILES if memory_suffices(arguments, at_once, beside) else on_disk
+    folder = parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every Python process of the run compiles the same files
     environment = {
         **os.environ,
@@ -121,7 +130,7 @@ def main() -> int:
     try:
         make_folder(folder)
         prepare(suites, environment, long=arguments.long)
-        status = run_tests(command(arguments, arguments.workers or workers(runs_beside(run))), environment)
+        status = run_tests(command(arguments, at_once), environment)
     except KeyboardInterrupt:
         status = 130
     finally:
@@ -136,7 +145,7 @@ def main() -> int:
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     """Stop the run at the first signal; later ones must not interrupt the cleanup."""
-    for which in (signal.SIGINT, signal.SIGTERM):
+    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(which, signal.SIG_IGN)
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
@@ -262,25 +271,43 @@ def prepare(suites: list[str], environment: dict[str, str], *, long: bool) -> No
         one.wait()
 
 
-def temporary_files(arguments: argparse.Namespace) -> Path:
-    """Return the folder for temporary files: TMPDIR if it is set, else a folder in memory if memory suffices.
+def memory_suffices(arguments: argparse.Namespace, at_once: int, beside: int) -> bool:
+    """Report whether the temporary files of this run fit into memory, and no TMPDIR names another place.
 
     A lab that has never run copies 4,000 files of its databases, and its removal deletes them. For minutes after that,
     ext4 skips the inode of each deleted file whenever it creates another one (`recently_deleted` in Linux's
     fs/ext4/ialloc.c). On a disk, this doubles the processor time of each start.
 
     Long tests and container mode need more space than that: they build images.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        The command line.
+    at_once : int
+        Number of parallel tests, each with a lab.
+    beside : int
+        Number of other runs on this machine.
     """
-    on_disk = Path(tempfile.gettempdir())
     is_large = arguments.long or arguments.sample or any(name in word for word in arguments.what for name in LARGE)
-    if "TMPDIR" in os.environ or is_large:
-        return on_disk
-    with suppress(OSError):
-        found = os.statvfs(MEMORY_FILES)
-        free = min(found.f_bavail * found.f_frsize, psutil.virtual_memory().available - FILES_SIZE)
-        if os.access(MEMORY_FILES, os.W_OK) and not found.f_flag & os.ST_NOEXEC and free >= FILES_SIZE:
-            return MEMORY_FILES
-    return on_disk
+    if "TMPDIR" in os.environ or is_large or beside:
+        return False
+    free = 0.0
+    if sys.platform == "linux":
+        with suppress(OSError):
+            found = os.statvfs(MEMORY_FILES)
+            if os.access(MEMORY_FILES, os.W_OK) and not found.f_flag & os.ST_NOEXEC:
+                free = found.f_bavail * found.f_frsize
+    return min(free, psutil.virtual_memory().available - at_once * LAB_MEMORY) >= FILES_SIZE
+
+
+def remove_dead_runs(parent: Path) -> None:
+    """Remove the folders of this user's runs that were killed, since files in memory stay until the system restarts."""
+    for folder in parent.glob(f"{PREFIX}*-*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        with suppress(OSError):
+            if pid.isdecimal() and not psutil.pid_exists(int(pid)) and folder.stat().st_uid == os.getuid():
+                remove(folder)
 
 
 def make_folder(folder: Path) -> None:

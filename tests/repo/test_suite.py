@@ -21,16 +21,17 @@ from tests.suite.report import repeat_command, suite_of
 from tests.suite.schedule import group_seconds
 from tests.suite.seconds import UNKNOWN, Seconds, plain_id, summarize
 from tools.check import (
-    MEMORY_FILES,
     NAMED,
+    PREFIX,
     SUITES,
     command,
     kill_leftovers,
+    memory_suffices,
     parse,
+    remove_dead_runs,
     runs_beside,
     started_by,
     suites_of,
-    temporary_files,
     workers,
 )
 
@@ -212,24 +213,30 @@ def test_runs_at_the_same_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) 
     assert [workers(beside) for beside in range(4)] == [2, 1, 1, 1]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no file system in memory")
 @pytest.mark.parametrize(
-    ("words", "variable", "available", "in_memory"),
+    ("words", "variable", "available", "beside", "in_memory"),
     [
-        ([], None, 20e9, True),
-        (["stack", "tests/mesh/test_model.py"], None, 20e9, True),
-        ([], None, 8e9, False),
-        ([], "/tmp", 20e9, False),
-        (["--long"], None, 20e9, False),
-        (["--sample", "5"], None, 20e9, False),
-        (["containers"], None, 20e9, False),
-        (["tests/cluster/test_room.py"], None, 20e9, False),
+        ([], None, 9e9, 0, True),
+        (["stack", "tests/mesh/test_model.py"], None, 9e9, 0, True),
+        ([], None, 8e9, 0, False),
+        ([], None, 9e9, 1, False),
+        ([], "/tmp", 9e9, 0, False),
+        (["--long"], None, 9e9, 0, False),
+        (["--sample", "5"], None, 9e9, 0, False),
+        (["containers"], None, 9e9, 0, False),
+        (["tests/cluster/test_room.py"], None, 9e9, 0, False),
     ],
 )
 def test_files_of_a_short_run_are_in_memory_if_memory_suffices(
-    words: list[str], variable: str | None, available: float, in_memory: bool, monkeypatch: pytest.MonkeyPatch
+    words: list[str],
+    variable: str | None,
+    available: float,
+    beside: int,
+    in_memory: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The temporary files of a run are in memory, unless they are too large or TMPDIR names a folder."""
-    monkeypatch.setattr("tempfile.tempdir", "/on-disk")
+    """The temporary files of a run are in memory unless they are too large, or TMPDIR names a folder."""
     monkeypatch.delenv("TMPDIR", raising=False)
     if variable:
         monkeypatch.setenv("TMPDIR", variable)
@@ -238,9 +245,20 @@ def test_files_of_a_short_run_are_in_memory_if_memory_suffices(
     found = SimpleNamespace(f_bavail=10**10, f_frsize=1, f_flag=0)
     monkeypatch.setattr("os.statvfs", lambda _: found)
     monkeypatch.setattr("sys.argv", ["tools/check.py", *words])
-    assert (temporary_files(parse()) == MEMORY_FILES) == in_memory
+    assert memory_suffices(parse(), 2, beside) == in_memory
     found.f_flag = os.ST_NOEXEC
-    assert temporary_files(parse()) == Path("/on-disk")
+    assert not memory_suffices(parse(), 2, beside)
+
+
+def test_the_folder_of_a_killed_run_is_removed(tmp_path: Path) -> None:
+    """A run removes the folders of this user's runs that no longer live, and no others."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    names = [f"{PREFIX}{ended.pid}-01", f"{PREFIX}{os.getpid()}-02", f"{PREFIX}notes-03", "else"]
+    for name in names:
+        (tmp_path / name / "state").mkdir(parents=True)
+    remove_dead_runs(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
 
 
 def test_a_suite_without_short_tests_asks_for_the_long_form() -> None:

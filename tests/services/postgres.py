@@ -45,6 +45,7 @@ class PostgresServer:
             "wal_level": "logical",
             "max_replication_slots": 64,
             "fsync": "off",
+            "dynamic_shared_memory_type": "mmap",  # a killed server leaves it behind, and this folder is removed
             "shared_buffers": "32MB",
             "max_connections": 100,
             **self.settings,

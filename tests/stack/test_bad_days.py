@@ -449,8 +449,9 @@ def test_unprivileged_user_can_run_a_lab(make_harness: MakeHarness, tmp_path: Pa
         for name in mounts:
             (home / name).mkdir()
         harness = make_harness("nobody", home=home, cache=home / "cache")
-        for part in ("jars", "java"):
-            shutil.copytree(make_harness("x").paths.cache / part, harness.paths.cache / part)
+        source = make_harness("x").paths.cache
+        for part in (part for part in ("jars", "java") if (source / part).exists()):
+            shutil.copytree(source / part, harness.paths.cache / part)
         for folder in (home / "cache").rglob("*"):
             os.chown(folder, 65534, 65534)
         os.chown(home / "cache", 65534, 65534)

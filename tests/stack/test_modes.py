@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -42,15 +43,14 @@ def make_container_lab(
 
 
 @pytest.mark.parametrize(("version", "is_old"), [("1.40", True), ("1.41", False), ("1.100", False), ("2.0", False)])
-def test_engine_older_than_docker_20_is_rejected(
-    version: str, is_old: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_engine_older_than_docker_20_is_rejected(version: str, is_old: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """API 1.41, of Docker 20.10, is the oldest that the lab accepts; the parts of a version are compared as numbers."""
     client = SimpleNamespace(api=SimpleNamespace(), version=lambda: {"ApiVersion": version})
     monkeypatch.setattr(docker, "DockerClient", lambda **_: client)
     monkeypatch.setattr(location, "is_elsewhere", lambda client: False)
-    address = str(tmp_path / "s")
-    with socket.socket(socket.AF_UNIX) as listening:
+    # pytest's folder can have too long a path for a socket.
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listening:
+        address = f"{folder}/s"
         listening.bind(address)
         listening.listen()
         refused = pytest.raises(EngineUnavailable, match=rf"speaks API {version}; the lab needs 1\.41\.")

@@ -82,13 +82,16 @@ def test_reset_leaves_no_earlier_data_or_records(shared: LabHarness) -> None:
     after.assert_all_ended_as_expected()
 
 
-def test_broker_crash_after_a_reset_restores_no_record(shared: LabHarness) -> None:
-    """Records that a reset has deleted stay deleted when the broker is killed right after it."""
+@pytest.mark.parametrize("is_paused", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_broker_crash_after_a_reset_restores_no_record(shared: LabHarness, is_paused: bool) -> None:
+    """Records that a reset has deleted stay deleted when the broker is killed, or paused and killed, right after it."""
     lab = shared.lab
     lab.reset()
     run_demo(lab.endpoints)
     assert records(lab)
     lab.reset()
+    if is_paused:
+        lab.faults.pause("kafka")
     lab.faults.kill("kafka")
     shared.run_checked("start", "kafka")
     assert records(lab) == []

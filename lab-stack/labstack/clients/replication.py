@@ -8,7 +8,7 @@ log, so events can be lost.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -79,9 +79,9 @@ class SlotState:
 
 def read_slot(database_url: str) -> SlotState:
     """Return the state of the relay's slot; the default state if there is no slot, or the database does not answer."""
-    expression: LiteralString = "ARRAY[active::int, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint]"
-    found = _query_slot(database_url, expression)
-    return SlotState(bool(found[0]), found[1] or 0) if isinstance(found, list) else SlotState()
+    retained: LiteralString = "pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint"
+    row = _query_row(database_url, f"SELECT active, {retained} FROM pg_replication_slots WHERE slot_name = 'outbox'")
+    return SlotState(row[0], row[1] or 0) if row else SlotState()
 
 
 def slot_is_read(database_url: str) -> bool:
@@ -128,9 +128,13 @@ def _query_slot(database_url: str, expression: LiteralString) -> object:
 
 
 def _query_value(database_url: str, query: LiteralString) -> object:
+    row = _query_row(database_url, query)
+    return row[0] if row else None
+
+
+def _query_row(database_url: str, query: LiteralString) -> tuple[Any, ...] | None:
     try:
         with connect(database_url, timeout=2) as connection:
-            row = connection.execute(query).fetchone()
+            return connection.execute(query).fetchone()
     except psycopg.Error:
         return None
-    return row[0] if row else None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from labstack.arguments import checked_class
 from labstack.backends.access import LabAccess
+from labstack.backends.base import Backend
+from labstack.backends.components import Broker
 from labstack.config.settings import checked_switch
 from labstack.errors import UnknownComponent, one_of
 from labstack.lifecycle import report
@@ -31,15 +34,21 @@ class Faults:
     # -- components ------------------------------------------------------------------------------------------------
 
     def kill(self, name: str) -> None:
-        """Kill a component at once, as a crash would (SIGKILL); `lab.start` starts it again."""
+        """Kill a component, as a crash would (SIGKILL); `lab.start` starts it again.
+
+        Within a second after a reset, the broker is killed up to a second later (see `await_checkpoint`).
+        """
         with self._access.changing() as backend:
-            if name == "kafka":
-                await_checkpoint(backend.state.records_deleted)
+            _keep_deletions(backend, name)
             backend.kill(name)
 
     def pause(self, name: str) -> None:
-        """Pause a component (SIGSTOP, or `docker pause`): it keeps its connections, but does not respond."""
+        """Pause a component (SIGSTOP, or `docker pause`): it keeps its connections, but does not respond.
+
+        Within a second after a reset, the broker is paused up to a second later (see `await_checkpoint`).
+        """
         with self._access.changing() as backend:
+            _keep_deletions(backend, name)
             backend.pause(name)
 
     def resume(self, name: str) -> None:
@@ -107,3 +116,10 @@ class Faults:
                 backend.stop(service)
                 backend.launch(service)
                 backend.await_ready(service)
+
+
+def _keep_deletions(backend: Backend, name: str) -> None:
+    """Wait, before a broker is killed or paused, until the deletions of the last reset are on disk."""
+    state = backend.state
+    if isinstance(backend.component(name), Broker) and backend.inspect(name).state == "running":
+        await_checkpoint(time.time() if state.unfinished_reset else state.records_deleted)

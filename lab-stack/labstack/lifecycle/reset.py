@@ -144,6 +144,9 @@ def reset_data(where: Endpoints, instances: Mapping[str, Sequence[str]], progres
 def await_checkpoint(deleted: float) -> None:
     """Wait until records that a reset has deleted stay deleted if the broker crashes.
 
+    A broker that is killed within this second by something else than the lab gets the records back. No service handles
+    them again, since the offsets of the groups are committed, but the referee and the views see them.
+
     Parameters
     ----------
     deleted : float

@@ -132,7 +132,8 @@ def inspect_lab(backend: Backend, *, memory: bool, absent: Absent | None = None)
     where = backend.endpoints()
     complaints: dict[str, str] = {n: c.state for n, c in components.items() if c.state != "running"}
     running = [n for n in components if n not in complaints]
-    questions = _questions(backend, where, running, memory=memory) if running and where.connect else {}
+    slots: dict[str, SlotState] = {}
+    questions = _questions(backend, where, running, slots, memory=memory) if running and where.connect else {}
     found = answers(questions, TIME_LIMIT)
     for name in running:
         if memory and ("memory", name) in found:
@@ -141,12 +142,11 @@ def inspect_lab(backend: Backend, *, memory: bool, absent: Absent | None = None)
         late = f"no answer within {TIME_LIMIT:.0f} s" if kind == "complaint" else ""
         if kind in ("complaint", "transactions") and (complaint := found.get((kind, name), late)):
             complaints[name] = complaint
-    slots: dict[str, SlotState] = {name: slot for (kind, name), slot in found.items() if kind == "slot"}
-    unread = [service for service, slot in slots.items() if not slot.is_read]
+    unread = [name for kind, name in questions if kind == "slot" and found.get((kind, name)) is False]
     if "connect" in running and "connect" not in complaints and unread:
         # A connector and its task stay RUNNING long after they have lost their slot.
         complaints["connect"] = f"no connector reads the slot of {', '.join(unread)}"
-    sizes = {service: slot.retained_bytes for service, slot in slots.items()}
+    sizes = {service: slot.retained_bytes for service, slot in slots.copy().items()}
     retained = {f"{s}-db": size for s, size in sizes.items() if size and (s in unread or size > RETAINED_LIMIT)}
     serious = {name: complaint for name, complaint in complaints.items() if name not in observers}
     return LabStatus(
@@ -164,9 +164,13 @@ def inspect_lab(backend: Backend, *, memory: bool, absent: Absent | None = None)
 
 
 def _questions(
-    backend: Backend, where: Endpoints, running: list[str], *, memory: bool
+    backend: Backend, where: Endpoints, running: list[str], slots: dict[str, SlotState], *, memory: bool
 ) -> dict[tuple[str, str], Callable[[], Any]]:
-    """Return the questions about running components, by kind and component; a complaint is empty if all is well."""
+    """Return the questions about running components, by kind and component; a complaint is empty if all is well.
+
+    The question about a slot stores each state that it reads in ``slots``, so that the last one is known even if the
+    question takes too long.
+    """
     services = {**where.services, **where.versions}
     questions: dict[tuple[str, str], Callable[[], Any]] = {}
     for name in running:
@@ -185,7 +189,7 @@ def _questions(
         questions["transactions", "kafka"] = partial(_query_transactions, where)
     for service, url in where.databases.items():
         if f"{service}-db" in running:
-            questions["slot", service] = partial(_read_slot, url, wait="connect" in running)
+            questions["slot", service] = partial(_slot_is_read, url, slots, service, wait="connect" in running)
     return questions
 
 
@@ -241,18 +245,14 @@ def _query_consumer(url: str) -> str:
     return f"consumer {state}" if state in ("paused", "stuck") else ""
 
 
-def _read_slot(url: str, *, wait: bool) -> SlotState:
+def _slot_is_read(url: str, slots: dict[str, SlotState], service: str, *, wait: bool) -> bool:
     # After a start Debezium reads a slot twice. First it reads up to the position where it stopped; this can last until
     # the next order. Then it reads on from there. In between the slot is inactive (50 to 900 ms measured).
-    state = SlotState()
-
     def is_read() -> bool:
-        nonlocal state
-        state = read_slot(url)
-        return state.is_read
+        slots[service] = read_slot(url)
+        return slots[service].is_read
 
-    poll_until(is_read, 0.75 * TIME_LIMIT if wait else 0, interval=0.05)
-    return state
+    return bool(poll_until(is_read, 0.75 * TIME_LIMIT if wait else 0, interval=0.05))
 
 
 def _query_observer(observer: Component) -> str:
