@@ -30,6 +30,7 @@ from types import FrameType
 import psutil
 
 from labstack.backends.processes.process import MARKER
+from labstack.cli import INTERRUPTIONS
 from labstack.observability.observers import NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,7 +97,7 @@ def main() -> int:
     arguments = parse()
     # A `kill` or a closed terminal stops the run like Ctrl-C: the `finally` block below stops every started process. A
     # shell makes its background jobs ignore Ctrl-C, and pytest would inherit that.
-    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for which in INTERRUPTIONS:
         if which != signal.SIGHUP or signal.getsignal(which) is not signal.SIG_IGN:  # nohup ignores it on purpose
             signal.signal(which, interrupt)
     run = f"{os.getpid()}-{random.randrange(10**6)}"
@@ -145,7 +146,7 @@ def main() -> int:
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     """Stop the run at the first signal; later ones must not interrupt the cleanup."""
-    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for which in INTERRUPTIONS:
         signal.signal(which, signal.SIG_IGN)
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 

@@ -109,11 +109,12 @@ def test_demo_with_json_prints_one_order(shared: LabHarness) -> None:
 
 def programs_of(harness: LabHarness) -> set[int]:
     """Return the pids of a lab's processes, except those that PostgreSQL starts for each connection."""
-    found = set()
+    found = set(harness.pids().values())
     for process in harness.processes():
         with contextlib.suppress(psutil.NoSuchProcess):
-            found |= {process.pid} if process.name() != "postgres" else set()
-    return found | set(harness.pids().values())
+            if process.name() != "postgres":
+                found.add(process.pid)
+    return found
 
 
 def test_attaching_starts_no_process(shared: LabHarness) -> None:

@@ -78,7 +78,7 @@ class SlotState:
 
 
 def read_slot(database_url: str) -> SlotState:
-    """Return the state of the relay's slot; the default state if there is no slot, or the database does not answer."""
+    """Return the state of the relay's slot: unread and without retained log if the slot or the database is missing."""
     retained: LiteralString = "pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint"
     row = _query_row(database_url, f"SELECT active, {retained} FROM pg_replication_slots WHERE slot_name = 'outbox'")
     return SlotState(row[0], row[1] or 0) if row else SlotState()
