@@ -88,8 +88,8 @@ LARGE = ("containers", "cluster")
 FILES_SIZE = 6e9
 """Bytes that the files of a run need there, besides the memory of its processes."""
 
-PREFIX = "saga-lab-check-"
-"""Start of the name of a run's folder; the pid of the run follows."""
+PREFIX = "saga-check-"
+"""Start of the name of a run's folder; the pid of the run follows. It is short, as the paths of sockets must be."""
 
 
 def main() -> int:
@@ -108,7 +108,7 @@ def main() -> int:
     remove_dead_runs(MEMORY_FILES)
     on_disk = Path(tempfile.gettempdir())
     parent = MEMORY_FILES if memory_suffices(arguments, at_once, beside) else on_disk
-    folder = parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+    folder = parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(2)}"
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every Python process of the run compiles the same files
     environment = {
         **os.environ,

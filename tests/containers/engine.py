@@ -61,6 +61,13 @@ SUPERVISOR = "SAGA_LAB_TEST_ENGINE"
 """The environment variable with the process id of the supervisor, for programs on the engine."""
 
 
+SOCKET = "exec/containerd/containerd-debug.sock"
+"""The longest path of a socket in the engine's folder."""
+
+SOCKET_LENGTH = 104
+"""Maximum length of the path of a socket. containerd rejects longer ones."""
+
+
 class EngineUnavailable(Exception):
     """An engine can't be run on this machine; the message states the reason."""
 
@@ -177,7 +184,12 @@ def engine(cache: Path, home: Path, size: str = "", data: Path | None = None) ->
     ------
     EngineUnavailable
         If the engine can't be run here or fails to start; the message of a failed start has its log.
+    ValueError
+        If the path of the folder is too long for sockets.
     """
+    if (length := len(str(home / SOCKET))) > SOCKET_LENGTH:
+        too_long = length - SOCKET_LENGTH
+        raise ValueError(f"{home} is {too_long} characters too long for sockets; set TMPDIR to a shorter path")
     if reason := unavailable_reason():
         raise EngineUnavailable(reason)
     home.mkdir(parents=True, exist_ok=True)

@@ -15,12 +15,14 @@ from types import SimpleNamespace
 import pytest
 
 from labstack.waiting import wait_until
+from tests.containers.engine import SOCKET, SOCKET_LENGTH, engine
 from tests.containers.test_in_containers import SHORT
 from tests.suite import schedule
 from tests.suite.report import repeat_command, suite_of
 from tests.suite.schedule import group_seconds
 from tests.suite.seconds import UNKNOWN, Seconds, plain_id, summarize
 from tools.check import (
+    MEMORY_FILES,
     NAMED,
     PREFIX,
     SUITES,
@@ -261,6 +263,14 @@ def test_the_folder_of_a_killed_run_is_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
 
 
+def test_sockets_fit_into_the_folder_of_a_run(tmp_path: Path) -> None:
+    """A Docker engine starts in the folder of any run, whatever its pid; a longer path fails with the reason."""
+    home = MEMORY_FILES / f"{PREFIX}{2**22}-abcd" / "tmp" / "saga-lab-engine-abcdefgh"
+    assert len(str(home / SOCKET)) <= SOCKET_LENGTH
+    with pytest.raises(ValueError, match="too long for sockets; set TMPDIR"), engine(tmp_path, tmp_path / ("x" * 50)):
+        pass
+
+
 def test_a_suite_without_short_tests_asks_for_the_long_form() -> None:
     """If no test of the named suites can run in the short form, the command says so instead of selecting none."""
     done = subprocess.run([sys.executable, "tools/check.py", "cluster"], cwd=ROOT, capture_output=True, text=True)
@@ -277,7 +287,7 @@ def test_a_second_interruption_does_not_stop_the_cleanup(tmp_path: Path) -> None
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as run:
-        assert wait_until(lambda: list(tmp_path.glob("saga-lab-check-*/tmp")), 20)
+        assert wait_until(lambda: list(tmp_path.glob(f"{PREFIX}*/tmp")), 20)
         run.send_signal(signal.SIGINT)
 
         def has_ended() -> bool:
@@ -285,4 +295,4 @@ def test_a_second_interruption_does_not_stop_the_cleanup(tmp_path: Path) -> None
             return run.poll() is not None
 
         assert wait_until(has_ended, 60, interval=0.1)
-    assert list(tmp_path.glob("saga-lab-check-*")) == []
+    assert list(tmp_path.glob(f"{PREFIX}*")) == []
