@@ -129,6 +129,9 @@ def run(service: Service, gauges: tuple[Gauge, ...], settings: Settings) -> None
 
     lag = Lag(service.name, service.topics, client_settings(service, settings))
     REGISTRY.register(Gauges([measure, lag.query]))
+    for kind in service.handlers:
+        for outcome in (Outcome.HANDLED, Outcome.FAILED):
+            metrics.EVENTS.labels(kind.type(), outcome.value)
     stop_requested = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop_requested.set())

@@ -142,7 +142,7 @@ def serve(runtime: Runtime) -> int:
 
     gauges = Gauges([runtime.measure, Lag(runtime.service.name, runtime.service.topics, runtime.client_settings).query])
     REGISTRY.register(gauges)
-    metrics.initialize_counters(runtime.service.name, runtime.service.handlers)
+    metrics.initialize_events(runtime.service.name, runtime.service.handlers)
     for switch in runtime.settings.teaching_switches:
         metrics.ACTIVE_FAULTS.labels(switch).set(1)
     app = make_app(runtime.service, runtime.settings, runtime.database, runtime.consumer, lifespan)

@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -60,7 +61,7 @@ def make_app(
     for route in router.routes:
         if isinstance(route, APIRoute):
             for method in sorted(route.methods or ()):
-                metrics.initialize_requests(method, route.path)
+                metrics.initialize_requests(method, route.path, route.status_code or HTTPStatus.OK)
     app.include_router(_health(database, consumer))
     app.include_router(_management(database, consumer), include_in_schema=False)
     app.add_middleware(BehindPrefix)

@@ -80,11 +80,11 @@ REASONS = {
 }
 
 
-# Prometheus needs a first value to detect an increase, so every counter of failures starts at 0.
+# PromQL's `increase` needs a sample from before an event, so each time series whose labels are known starts at 0.
 
 
-def initialize_counters(service: str, handled: Iterable[type[Event]]) -> None:
-    """Initialize the counters of the events that a service publishes and handles to 0."""
+def initialize_events(service: str, handled: Iterable[type[Event]]) -> None:
+    """Initialize the metrics of the events that a service publishes and handles to 0."""
     for kind in events.EVENTS.values():
         if kind.topic == f"{service}.events":
             OUTBOX.labels(kind.type())
@@ -95,20 +95,35 @@ def initialize_counters(service: str, handled: Iterable[type[Event]]) -> None:
                 SAGA_DURATION.labels("completed")
             if kind is OrderCancelled:
                 SAGA_DURATION.labels("cancelled")
-                for reason in sorted(REASONS - {events.ORDER_CANCELLED}):
+                for reason in sorted({*REASONS, "other"} - {events.ORDER_CANCELLED}):
                     SAGA_ORDERS.labels("cancelled", reason)
     for kind in handled:
         for outcome in ("handled", "duplicate", "failed", "behind"):
             EVENTS.labels(kind.type(), outcome)
-    EVENTS.labels("unknown", "failed")
+        EVENT_DURATION.labels(kind.type())
+        RELAY.labels(kind.topic)
+        DELIVERY.labels(kind.topic)
+    for outcome in ("ignored", "failed"):
+        EVENTS.labels("unknown", outcome)
     for outcome in ("handled", "failed", "dead"):
         PARKED.labels(outcome)
 
 
-def initialize_requests(method: str, route: str) -> None:
-    """Initialize the counters of a route's errors to 0."""
-    for status in ERROR_STATUSES:
+def initialize_requests(method: str, route: str, success: int) -> None:
+    """Initialize the metrics of a route's requests to 0.
+
+    Parameters
+    ----------
+    method : str
+        The HTTP method.
+    route : str
+        The path, with parameters in braces.
+    success : int
+        The status of a successful response.
+    """
+    for status in (success, *ERROR_STATUSES):
         HTTP_REQUESTS.labels(method, route, status)
+    HTTP_DURATION.labels(method, route)
 
 
 def exemplar() -> dict[str, str] | None:

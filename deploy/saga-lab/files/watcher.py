@@ -151,6 +151,8 @@ class Watcher:
     def __init__(self, connect: str, databases: dict[str, str], standbys: dict[str, str] | None = None) -> None:
         self._connect = connect
         self.connectors = [Connector(name, url, (standbys or {}).get(name, "")) for name, url in databases.items()]
+        for connector in self.connectors:
+            RESTARTS.labels(connector.name)  # starts at 0, so that PromQL's `increase` counts the first restart
 
     def check(self, now: float) -> None:
         """Check every connector once, and restart those that have failed.
