@@ -7,8 +7,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from labservices.http.limits import MAX_HEADER_BYTES
 
 REQUEST_SECONDS = 10.0
-"""Time limit in seconds for the arrival of a complete request. A new connection has the same time to start its first
-request."""
+"""Time limit in seconds for the arrival of a complete request."""
+
+IDLE_SECONDS = 3700
+"""Seconds after which a connection without a request is closed. Envoy closes its idle connections after one hour
+(`idle_timeout` of its HttpProtocolOptions). If the service closed them earlier, Envoy could send a request just then,
+and its client would receive a 503."""
 
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -24,9 +28,9 @@ class LimitedProtocol(HttpToolsProtocol):
     _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time limit of the first request."""
+        """Start the time limit of an idle connection, which uvicorn itself starts after the first response only."""
         super().connection_made(transport)
-        self._start_timer()
+        self._start_timer(IDLE_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the time limit."""
@@ -44,7 +48,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the time limit of a request."""
         self._in_head = True
-        self._start_timer()
+        self._start_timer(REQUEST_SECONDS)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -57,9 +61,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_message_complete()
 
-    def _start_timer(self) -> None:
+    def _start_timer(self, seconds: float) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(REQUEST_SECONDS, self.transport.close)
+        self._timer = self.loop.call_later(seconds, self.transport.close)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

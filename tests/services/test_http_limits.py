@@ -153,12 +153,18 @@ def test_header_without_end_is_refused(connection: socket.socket) -> None:
 
 
 def test_request_without_end_is_cut(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-    """A connection is closed if its request is incomplete after ten seconds, however its bytes arrive."""
+    """A connection is closed if its request is incomplete after ten seconds."""
     monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.2)
-    for start in (b"", b"GET /orders HTTP/1.1\r\nhost: localhost\r\nx: "):
-        with socket.create_connection(world.order.app_server.address, timeout=10) as connection:
-            connection.sendall(start)
-            assert connection.recv(1) == b""
+    with socket.create_connection(world.order.app_server.address, timeout=10) as connection:
+        connection.sendall(b"GET /orders HTTP/1.1\r\nhost: localhost\r\nx: ")
+        assert connection.recv(1) == b""
+
+
+def test_connection_without_a_request_is_closed(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """A connection that never sends a byte is closed in the end."""
+    monkeypatch.setattr(protocol, "IDLE_SECONDS", 0.2)
+    with socket.create_connection(world.order.app_server.address, timeout=10) as connection:
+        assert connection.recv(1) == b""
 
 
 def test_body_without_end_times_out(monkeypatch: pytest.MonkeyPatch, connection: socket.socket) -> None:
