@@ -79,6 +79,9 @@ OBSERVED = ("observability", "labkit", "notebooks", "containers", "browser", "bi
 LAB_MEMORY = 1.2e9
 """Memory in bytes that a worker's lab, its tests and its notebook use."""
 
+BUSY_SECONDS, BUSY_PERCENT = 1.0, 30.0
+"""How long a run looks at the machine before it starts, and the percentage of a core that makes the machine busy."""
+
 MEMORY_FILES = Path("/dev/shm")
 """A file system in memory, which most Linux systems have."""
 
@@ -223,10 +226,10 @@ def run_tests(pytest: list[str], environment: dict[str, str]) -> int:
 
 
 def workers(beside: int = 0) -> int:
-    """Return the number of parallel tests: as many as cores, from 2 to 8, if memory suffices for a lab each.
+    """Return the number of parallel tests, from 2 to 8, if memory suffices for a lab each.
 
-    A lab's processes use more than one core while it starts. A third test on two cores makes the run no shorter, and
-    tests exceed their time limits.
+    A test waits for processes a third of its time, so there is one test more than there are cores. On a machine that
+    is busy with something else there are as many as cores: with more, tests exceed their time limits.
 
     Parameters
     ----------
@@ -235,8 +238,10 @@ def workers(beside: int = 0) -> int:
     """
     if beside:
         print(f"{beside} other run(s) of the tests use this machine, so this one runs fewer tests at once.", flush=True)
-    cores = max(2, os.cpu_count() or 1) // (1 + beside)
-    return max(1, min(cores, int(psutil.virtual_memory().available // LAB_MEMORY), 8))
+    cores = max(2, os.cpu_count() or 1)
+    is_idle = not beside and psutil.cpu_percent(BUSY_SECONDS) < BUSY_PERCENT / cores
+    at_once = cores // (1 + beside) + is_idle
+    return max(1, min(at_once, int(psutil.virtual_memory().available // LAB_MEMORY), 8))
 
 
 def runs_beside(run: str) -> int:

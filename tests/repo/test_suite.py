@@ -199,7 +199,7 @@ def test_only_the_named_suites_are_prepared(words: list[str], suites: list[str])
 
 
 def test_runs_at_the_same_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another run on this machine is counted while a process of it lives, and leaves this run fewer tests at once."""
+    """Another run on this machine is counted while a process of it lives; it and other load leave a run fewer tests."""
     before = runs_beside("this-run")
     sleep = [sys.executable, "-c", "print(1, flush=True); import time; time.sleep(600)"]
     with subprocess.Popen(
@@ -212,6 +212,9 @@ def test_runs_at_the_same_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) 
     assert runs_beside("this-run") == before
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=24e9))
+    monkeypatch.setattr("psutil.cpu_percent", lambda seconds: 10.0)
+    assert [workers(beside) for beside in range(4)] == [3, 1, 1, 1]
+    monkeypatch.setattr("psutil.cpu_percent", lambda seconds: 50.0)
     assert [workers(beside) for beside in range(4)] == [2, 1, 1, 1]
 
 
