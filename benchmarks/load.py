@@ -24,8 +24,8 @@ CONNECTIONS = 48
 RESPONSE_TIMEOUT = 20.0
 
 MAX_IDLE = 2.0
-"""Idle seconds after which a connection is reopened: servers close idle connections (uvicorn after 5 s), and a request
-that meets the close is lost."""
+"""Idle seconds after which a connection is reopened: a gateway or a server may close an idle connection, and a request
+that is sent just then is lost."""
 
 
 @dataclass(frozen=True)

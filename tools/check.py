@@ -226,7 +226,7 @@ def run_tests(pytest: list[str], environment: dict[str, str]) -> int:
 
 
 def workers(beside: int = 0) -> int:
-    """Return the number of parallel tests, from 2 to 8, if memory suffices for a lab each.
+    """Return the number of parallel tests, up to 8; less if memory does not suffice for a lab each.
 
     A test waits for processes a third of its time, so there is one test more than there are cores. On a machine that
     is busy with something else there are as many as cores: with more, tests exceed their time limits.

@@ -44,7 +44,7 @@ class Metrics:
         families = list(text_string_to_metric_families(self._scope.get(service, "/metrics").text))
         samples = [sample for family in families for sample in family.samples]
         known = dict.fromkeys(sample.name for sample in samples)
-        # A metric with labels has no sample before its first event.
+        # A metric has no sample before its first event if the values of its labels are not known in advance.
         if name not in known and not any(name.removesuffix(end) == one.name for one in families for end in SUFFIXES):
             raise KitError(f"{service} has no metric {name!r}.", next_step=one_of(name, known))
         used = dict.fromkeys(label for sample in samples if sample.name == name for label in sample.labels)

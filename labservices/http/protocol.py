@@ -12,7 +12,8 @@ REQUEST_SECONDS = 10.0
 IDLE_SECONDS = 3700
 """Seconds after which a connection without a request is closed. Envoy closes its idle connections after one hour
 (`idle_timeout` of its HttpProtocolOptions). If the service closed them earlier, Envoy could send a request just then,
-and its client would receive a 503."""
+and its client would receive a 503. Envoy also opens connections that it does not use at once, so the same limit holds
+for a connection without a first request. Such a connection costs a file descriptor."""
 
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 

@@ -60,8 +60,10 @@ def make_app(
     app.include_router(router, responses=problems.error_responses(400, 422, 503))
     for route in router.routes:
         if isinstance(route, APIRoute):
+            documented = {int(status) for status in route.responses if int(status) < HTTPStatus.BAD_REQUEST}
             for method in sorted(route.methods or ()):
-                metrics.initialize_requests(method, route.path, route.status_code or HTTPStatus.OK)
+                successes = {route.status_code or HTTPStatus.OK, *documented}
+                metrics.initialize_requests(method, route.path, successes)
     app.include_router(_health(database, consumer))
     app.include_router(_management(database, consumer), include_in_schema=False)
     app.add_middleware(BehindPrefix)

@@ -109,7 +109,7 @@ def initialize_events(service: str, handled: Iterable[type[Event]]) -> None:
         PARKED.labels(outcome)
 
 
-def initialize_requests(method: str, route: str, success: int) -> None:
+def initialize_requests(method: str, route: str, successes: Iterable[int]) -> None:
     """Initialize the metrics of a route's requests to 0.
 
     Parameters
@@ -118,10 +118,10 @@ def initialize_requests(method: str, route: str, success: int) -> None:
         The HTTP method.
     route : str
         The path, with parameters in braces.
-    success : int
-        The status of a successful response.
+    successes : iterable of int
+        The statuses of its successful responses.
     """
-    for status in (success, *ERROR_STATUSES):
+    for status in (*successes, *ERROR_STATUSES):
         HTTP_REQUESTS.labels(method, route, status)
     HTTP_DURATION.labels(method, route)
 

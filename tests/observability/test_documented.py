@@ -80,6 +80,10 @@ def test_no_time_series_begins_with_an_event(reset_session: Session) -> None:
     orders = [shop.place_order(customer, "lisbon", {"earl-grey": 1}) for customer in ("ada", "nobody")]
     assert [shop.follow(order).status for order in orders] == ["COMPLETED", "CANCELLED"]
     look.wait_for_rest(orders)
+    order = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]}
+    key = {"Idempotency-Key": "twice"}
+    url = f"{lab.endpoints.services['order']}/orders"
+    assert [http.request("POST", url, json=order, headers=key).status_code for _ in range(2)] == [201, 200]
     assert series() - before == set()
 
 

@@ -1,9 +1,9 @@
 """A service as a process: its settings, its startup, its behavior without a database, and its shutdown."""
 
+import http.client
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -268,11 +268,11 @@ def test_an_idle_connection_stays_open_until_the_service_stops(
     url = server.create_database("idle")
     with running("order", log=log, LAB_DATABASE_URL=url, LAB_DATASETS_DIR=datasets) as process:
         wait_until(lambda: process.status("/healthz/live") == 200)
-        with socket.create_connection(("127.0.0.1", process.port), timeout=10) as connection:
-            connection.sendall(b"GET /healthz/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
-            assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
-            assert select.select([connection], [], [], 6)[0] == []
-            assert process.terminate()[1] < 5
+        with closing(http.client.HTTPConnection("127.0.0.1", process.port, timeout=10)) as client:
+            client.request("GET", "/healthz/live")
+            assert client.getresponse().read()
+            assert select.select([client.sock], [], [], 6)[0] == []
+            assert process.terminate()[1] < 6
 
 
 def test_the_consumer_is_paused_and_resumed_over_http(server: PostgresServer, datasets: Path, log: Path) -> None:
