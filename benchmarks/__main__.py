@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.figures import machine, write_json
 
-NAMES = ["table", "start", "relay", "saga", "guards", "modes", "gateway", "seeing", "course", "cluster"]
+NAMES = ["table", "start", "relay", "saga", "guards", "modes", "gateway", "seeing", "course", "cluster", "scale"]
 
 
 @click.command()

@@ -70,6 +70,18 @@ def test_gateway_measures_its_cost_and_its_changes(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_scale_compares_each_prediction_with_a_measurement(tmp_path: Path) -> None:
+    """`scale` reports the cost of each component, and a measured value beside each predicted one."""
+    results = _run("scale", tmp_path)
+    assert {"connect", "kafka", "order", "order-db"} <= set(results["costs"])
+    assert results["limit_orders_per_s"] > 0
+    assert all(0 < point["measured_ms"]["p50"] <= point["measured_ms"]["p95"] for point in results["latency"])
+    assert len(results["drained"]) == 8
+    assert all(point["measured_orders_per_s"] > 0 for point in results["drained"])
+    assert all(point["predicted_orders_per_s"] > 0 for point in results["drained"])
+
+
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_table_has_every_figure_with_its_reference(tmp_path: Path) -> None:
     """`table` reports every figure, its target and a reference that gives a ratio."""
