@@ -22,6 +22,7 @@ from tools.screenshot_notebooks import (
 )
 
 BROKEN_WIDGET = re.compile("Error displaying widget|Loading widget|Widget not found", re.I)
+NOT_FOUND = "model not found"
 SAVED = "() => !document.querySelector('.jp-mod-dirty')"
 SECONDS = 1000
 SAGA = ("OrderCreated", "InventoryReserved", "PaymentCompleted", "ShipmentScheduled", "OrderCompleted")
@@ -36,6 +37,19 @@ def open_notebook(page: Page, address: str, name: str) -> int:
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=PATIENCE)
     wait_until_idle(page)
     return len(page.evaluate(PROMPTS))
+
+
+def reopen_with_saved_widgets(page: Page, address: str, name: str) -> None:
+    """Open a notebook whose widgets come from its file, again if JupyterLab's widget manager has not read them.
+
+    That happens if the kernel connects just then (docs/upstream.md, ipywidgets). A learner reloads the page.
+    """
+    notebook = page.locator(".jp-Notebook")
+    for _ in range(3):
+        open_notebook(page, address, name)
+        expect(notebook.locator(".lk-map").or_(notebook.get_by_text(NOT_FOUND)).first).to_be_visible()
+        if notebook.get_by_text(NOT_FOUND).count() == 0:
+            return
 
 
 def run_all(page: Page, address: str, name: str) -> None:
@@ -152,7 +166,7 @@ def test_a_reopened_notebook_shows_the_last_pictures(page: Page, address: str, v
     sessions = address.replace("/lab/tree/{}", "/api/sessions")
     for session in http.get(sessions, timeout=10).raise_for_status().json():
         http.request("DELETE", sessions.replace("?", f"/{session['id']}?"), timeout=30).raise_for_status()
-    open_notebook(page, address, views)
+    reopen_with_saved_widgets(page, address, views)
     for shown in (".lk-map", ".lk-rows", ".lk-positions"):
         expect(notebook.locator(shown)).to_be_visible()
     expect(rows).to_have_count(records)
