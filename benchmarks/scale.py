@@ -37,6 +37,9 @@ from labstack.lab import Lab, access_of
 LOW, HIGH = (2.0, 5.0, 8.0), (15.0, 25.0)
 """Orders per second from which the model gets its parameters, and those for which it predicts."""
 
+ACCEPTED = (5.0, 40.0)
+"""Orders per second while no event is handled, to measure what it costs to accept an order."""
+
 DELAY = 0.2
 """Seconds that the slow payment service takes longer for each order."""
 
@@ -135,7 +138,7 @@ def accepting(lab: Lab, seconds: float) -> float:
     """Return the core-seconds for accepting one order without handling it."""
     consumers(lab, "pause")
     try:
-        loads = [loaded(lab, rate, seconds) for rate in (LOW[0], LOW[-1])]
+        loads = [loaded(lab, rate, seconds) for rate in ACCEPTED]
         return Cost.fit([one.rate for one in loads], [sum(one.cores.values()) for one in loads]).per_order
     finally:
         consumers(lab, "resume")
