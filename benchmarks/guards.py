@@ -20,7 +20,7 @@ from benchmarks.arrivals import record_arrivals, text_headers, wait_for_all
 from benchmarks.helper import helper
 from benchmarks.load import place_orders
 from benchmarks.own_lab import own_lab
-from labstack.clients import http
+from benchmarks.saga import change_consumers
 from labstack.lab import Lab
 
 RATE = 100.0
@@ -65,16 +65,13 @@ def drain(lab: Lab, seconds: float, ready: Callable[[], object] = lambda: None) 
         if text_headers(message).get("ce_type") == "OrderCompleted":
             completed.add((message.key() or b"").decode())
 
-    services = lab.endpoints.services.values()
     with record_arrivals(lab.endpoints.kafka, ["order.events"], on_arrival):
-        for url in services:
-            http.request("POST", f"{url}/manage/consumer/pause", timeout=15).raise_for_status()
+        change_consumers(lab, "pause")
         with helper(place_orders, lab.endpoints.client("order"), RATE, seconds, 1) as load:
             accepted = {one.order_id for one in load.result(seconds + 60) if one.status == 201}
         ready()
         began = time.monotonic()
-        for url in services:
-            http.request("POST", f"{url}/manage/consumer/resume", timeout=15).raise_for_status()
+        change_consumers(lab, "resume")
         if not wait_for_all(lambda: len(completed & accepted), len(accepted), 30):
             raise RuntimeError(f"{len(accepted - completed)} of {len(accepted)} orders were not COMPLETED")
         return len(accepted) / (time.monotonic() - began)

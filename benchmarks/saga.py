@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +29,7 @@ from benchmarks.own_lab import own_lab
 from benchmarks.start import cpu_seconds
 from labstack.backends.processes import process
 from labstack.backends.processes.backend import LocalBackend
-from labstack.clients import broker, consumer_groups
+from labstack.clients import broker, consumer_groups, http
 from labstack.lab import Lab, access_of
 from labstack.process_id import ProcessId
 from labstack.waiting import poll_until
@@ -124,6 +124,12 @@ def lab_is_at_rest(lab: Lab, timeout: float = 120) -> bool:
         return True
 
     return bool(poll_until(no_lag, timeout, interval=0.2))
+
+
+def change_consumers(lab: Lab, verb: Literal["pause", "resume"]) -> None:
+    """Let the consumers of all services leave their groups, or join them again."""
+    for url in lab.endpoints.services.values():
+        http.request("POST", f"{url}/manage/consumer/{verb}", timeout=15).raise_for_status()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from rich.table import Table
 from benchmarks.figures import Latency
 from benchmarks.order_load import LoadResult, run_load
 from benchmarks.own_lab import own_lab
-from benchmarks.saga import lab_is_at_rest, more_consumers
+from benchmarks.saga import change_consumers, lab_is_at_rest, more_consumers
 from benchmarks.scale_model import Cost, Durations, Shop, consumer_limit, slowdown
 from benchmarks.start import cpu_seconds
 from labstack.clients import http, practice
@@ -136,19 +136,13 @@ def own_seconds() -> float:
 
 def accepting(lab: Lab, seconds: float) -> float:
     """Return the core-seconds for accepting one order without handling it."""
-    consumers(lab, "pause")
+    change_consumers(lab, "pause")
     try:
         loads = [loaded(lab, rate, seconds) for rate in ACCEPTED]
         return Cost.fit([one.rate for one in loads], [sum(one.cores.values()) for one in loads]).per_order
     finally:
-        consumers(lab, "resume")
+        change_consumers(lab, "resume")
         lab_is_at_rest(lab)
-
-
-def consumers(lab: Lab, verb: str) -> None:
-    """Let the consumers of all services leave their groups (``pause``), or join them again (``resume``)."""
-    for url in lab.endpoints.services.values():
-        http.request("POST", f"{url}/manage/consumer/{verb}", timeout=15).raise_for_status()
 
 
 def histograms(lab: Lab) -> Counts:
