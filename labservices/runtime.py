@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily
 from sqlalchemy import Engine, Table
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from labservices.http.protocol import IDLE_SECONDS, LimitedProtocol
+from labservices.http.protocol import LimitedProtocol
 from labservices.http.web import make_app
 from labservices.messaging.consumer import EventConsumer, client_settings, producer_settings
 from labservices.messaging.dead_letters import DeadLetterPublisher
@@ -153,7 +153,6 @@ def serve(runtime: Runtime) -> int:
         port=runtime.settings.http_port or 0,
         log_config=None,
         access_log=False,
-        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=1,
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn re-raises the signal, but a requested stop is not an error

@@ -7,7 +7,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from labservices.http.protocol import IDLE_SECONDS, LimitedProtocol
+from labservices.http.protocol import LimitedProtocol
 
 
 class AppServer:
@@ -17,9 +17,7 @@ class AppServer:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._socket.getsockname()
         self.url = f"http://127.0.0.1:{self.address[1]}"
-        config = uvicorn.Config(
-            app, http=LimitedProtocol, log_config=None, access_log=False, timeout_keep_alive=IDLE_SECONDS
-        )
+        config = uvicorn.Config(app, http=LimitedProtocol, log_config=None, access_log=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
         self._thread.start()
