@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +124,13 @@ def test_a_missing_kubectl_is_named(monkeypatch: pytest.MonkeyPatch, paths: LabP
 
 @pytest.mark.usefixtures("kubectl")
 def test_a_missing_configuration_is_named(paths: LabPaths) -> None:
-    """Without a kubeconfig, the error names the variables; the lab is stopped afterwards."""
+    """Without a kubeconfig, the error names the variables, even if a program listens on kubectl's default port."""
     lab = Lab(paths=paths, mode="kubernetes")
-    with pytest.raises(ClusterUnavailable, match=r"kubectl has no cluster.*\n.*KUBECONFIG.*LAB_KUBE_CONTEXT"):
-        lab.up()
+    with ExitStack() as stack:
+        with suppress(OSError):  # another program listens there already
+            stack.enter_context(socket.create_server(("127.0.0.1", 8080)))
+        with pytest.raises(ClusterUnavailable, match=r"kubectl has no cluster.*\n.*KUBECONFIG.*LAB_KUBE_CONTEXT"):
+            lab.up()
     assert (lab.status().state, lab.status().mode) == ("stopped", "kubernetes")
 
 

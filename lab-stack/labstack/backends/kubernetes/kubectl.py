@@ -29,6 +29,12 @@ CREDENTIAL_VARIABLES = re.compile(
 )
 """The caller's variables that kubectl and its credential plugins read, besides KUBECONFIG."""
 
+NOWHERE = "127.0.0.1:0"
+"""Where kubectl looks for a cluster if no kubeconfig names one. Its default, port 8080, is the gateway of a local lab.
+
+Source: ``getDefaultServer`` in https://github.com/kubernetes/client-go/blob/master/tools/clientcmd/client_config.go
+"""
+
 UNREACHABLE = re.compile(
     r"was refused|no such host|i/o timeout|no route to host|network is unreachable|TLS handshake timeout|"
     r"connection reset|deadline exceeded|Client\.Timeout|x509|service unavailable|EOF$",
@@ -37,6 +43,7 @@ UNREACHABLE = re.compile(
 REFUSED = re.compile(r"\(Forbidden\)|is forbidden|\(Unauthorized\)|must be logged in")
 NOT_CONFIGURED = re.compile(
     r"context was not found|^context .* does not exist|no context exists|invalid configuration|current-context is not"
+    r"|^no kubeconfig"
 )
 
 
@@ -106,7 +113,8 @@ class Kubectl:
     def variables(self) -> dict[str, str]:
         """The environment variables that kubectl and its credential plugins get in addition."""
         kept = {name: value for name, value in os.environ.items() if CREDENTIAL_VARIABLES.fullmatch(name)}
-        return {**kept, **({"KUBECONFIG": self.cluster.kubeconfig} if self.cluster.kubeconfig else {})}
+        given = {"KUBECONFIG": self.cluster.kubeconfig} if self.cluster.kubeconfig else {}
+        return {**kept, "KUBERNETES_MASTER": f"http://{NOWHERE}", **given}
 
     def run(self, *arguments: str, text: str | None = None, timeout: float = TIMEOUT) -> str:
         """Run kubectl to its end, and return its standard output.
@@ -183,7 +191,9 @@ class Kubectl:
     def _error(self, arguments: Sequence[str], stderr: str) -> LabError:
         lines = [line for line in stderr.splitlines() if line.strip() and not re.match(r"[EIW]\d{4} |Warning:", line)]
         reason = (lines or stderr.splitlines() or ["it gave no reason"])[-1].removeprefix("error: ").rstrip(".?")
-        if NOT_CONFIGURED.search(reason) or (not self.cluster.context and "localhost:8080" in reason):
+        if NOWHERE in reason:
+            reason = "no kubeconfig names one"
+        if NOT_CONFIGURED.search(reason):
             return ClusterUnavailable(
                 f"kubectl has no cluster: {reason}.",
                 next_step="set KUBECONFIG to the file of your cluster, and LAB_KUBE_CONTEXT to one of "
