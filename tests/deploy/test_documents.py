@@ -113,6 +113,11 @@ def test_rendered_manifests_are_current() -> None:
     assert stored == make_chart.manifests(), "run python tools/make_chart.py"
 
 
+def test_role_of_a_lab_user_is_current() -> None:
+    """`deploy/lab-user.yaml` grants the rights that `lab doctor` checks, for an installation with any values."""
+    assert make_chart.LAB_USER.read_text(encoding="utf-8") == make_chart.lab_user(), "run python tools/make_chart.py"
+
+
 def test_kustomization_lists_every_manifest() -> None:
     """The kustomization has exactly the files beside it, and no Secret is among them."""
     folder = make_chart.MANIFESTS

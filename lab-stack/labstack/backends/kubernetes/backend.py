@@ -75,27 +75,7 @@ class KubernetesBackend(BackendBase[Component]):
         return Kubectl(self._attachment.cluster)
 
     def _make_components(self) -> list[Component]:
-        attachment = self._attachment
-        context = Context(self._ports, attachment, self.log)
-        databases = [components.Postgres(context, service) for service in self.services]
-        connect = components.Connect(context)
-        connect.databases = databases
-        observers: list[Component] = [components.Prometheus(context), components.Jaeger(context)]
-        return [
-            *databases,
-            components.Kafka(context),
-            connect,
-            components.ConnectWatcher(context),
-            *(components.Service(context, service) for service in self.services),
-            *([components.Envoy(context)] if attachment.gateway else []),
-            *(
-                second
-                for service in self.services
-                for version in service.versions
-                if (second := components.Service(context, service, version)).name in attachment.versions
-            ),
-            *(observer for observer in observers if observer.name in attachment.observers),
-        ]
+        return components.every(Context(self._ports, self._attachment, self.log), self.services)
 
     def component(self, name: str) -> Component:
         if name == Gateway.name and not self._attachment.gateway:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+from labstack.backends.kubernetes import components
 from labstack.backends.kubernetes.attachment import Attachment, discover
-from labstack.backends.kubernetes.components import BROKER_PORT
-from labstack.backends.kubernetes.kubectl import Cluster, Kubectl, KubectlFailed
+from labstack.backends.kubernetes.components import BROKER_PORT, Context
+from labstack.backends.kubernetes.kubectl import Cluster, Kubectl
+from labstack.backends.kubernetes.rights import missing, needed
 from labstack.config.paths import LabPaths
 from labstack.config.services import load_services
 from labstack.errors import LabError
 from labstack.findings import Finding
 from labstack.ports import free as ports
-
-RIGHTS = (
-    ("get", "secrets", "attach"),
-    ("create", "pods/portforward", "attach"),
-    ("create", "pods/exec", "pause"),
-    ("delete", "pods", "kill"),
-    ("patch", "deployments.apps", "stop, start, switch"),
-    ("update", "virtualservices.networking.istio.io", "mesh apply"),
-)
-"""Verb and resource of the rights that the lab uses, and the commands that need them."""
 
 
 def _kubectl(paths: LabPaths) -> tuple[Kubectl, Attachment | None]:
@@ -49,23 +41,18 @@ def installation(paths: LabPaths) -> Finding:
 
 def rights(paths: LabPaths) -> Finding:
     """Check that the cluster permits what the lab's commands do."""
-    kubectl, _ = _kubectl(paths)
-    missing = [f"{verb} {what} (for {use})" for verb, what, use in RIGHTS if not _may(kubectl, verb, what)]
-    if missing:
-        advice = f"ask the cluster's administrator for these rights in the namespace {kubectl.cluster.namespace}"
-        return Finding("rights", "warning", f"you may not: {', '.join(missing)}", advice)
-    return Finding("rights", "ok", "you may do everything that the lab's commands do")
-
-
-def _may(kubectl: Kubectl, verb: str, what: str) -> bool:
-    resource, _, subresource = what.partition("/")
-    try:
-        answer = kubectl.run(
-            "auth", "can-i", verb, resource, *([f"--subresource={subresource}"] if subresource else [])
+    kubectl, attachment = _kubectl(paths)
+    services = load_services()
+    attachment = attachment or discover(kubectl, services)
+    every = components.every(Context({}, attachment, lambda name, lines: ""), services)
+    lacking = missing(kubectl, needed(attachment, (one.workload for one in every)))
+    if lacking:
+        advice = (
+            f"ask the cluster's administrator for these rights in the namespace {kubectl.cluster.namespace}; "
+            "deploy/lab-user.yaml grants them all"
         )
-    except KubectlFailed:  # its exit status is 1 for "no"
-        return False
-    return answer.strip().endswith("yes")
+        return Finding("rights", "warning", f"you may not: {', '.join(map(str, lacking))}", advice)
+    return Finding("rights", "ok", "you may do everything that the lab's commands do")
 
 
 def broker_port(paths: LabPaths) -> Finding:

@@ -276,3 +276,27 @@ class Jaeger(interfaces.Jaeger, Component):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"  # on the cluster, Jaeger does not know a hub's prefix
+
+
+def every(context: Context, services: tuple[ServiceEntry, ...]) -> list[Component]:
+    """Return the components of an installation, in the order of their start."""
+    attachment = context.attachment
+    databases = [Postgres(context, service) for service in services]
+    connect = Connect(context)
+    connect.databases = databases
+    observers: list[Component] = [Prometheus(context), Jaeger(context)]
+    return [
+        *databases,
+        Kafka(context),
+        connect,
+        ConnectWatcher(context),
+        *(Service(context, service) for service in services),
+        *([Envoy(context)] if attachment.gateway else []),
+        *(
+            second
+            for service in services
+            for version in service.versions
+            if (second := Service(context, service, version)).name in attachment.versions
+        ),
+        *(observer for observer in observers if observer.name in attachment.observers),
+    ]
