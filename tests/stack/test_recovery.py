@@ -278,7 +278,7 @@ def test_log_retained_for_debezium_is_limited(shared: LabHarness) -> None:
         finally:
             connection.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
             connection.execute("SELECT pg_reload_conf()")
-    with pytest.raises(LabError, match=r"(?s)shipping is missing.*lab reset"):
+    with pytest.raises(LabError, match=r"(?s)slot of shipping was invalidated.*lab reset"):
         lab.start("connect")
     assert lab.status(memory=False).state == "degraded"
     lab.reset()
