@@ -20,11 +20,27 @@ from tools.scratch_folder import scratch_folder
 
 CASES = short_sample([(path, run_order) for path in NOTEBOOKS for run_order in ("half", "shuffled", "twice")], 0)
 """A notebook, and the order in which its cells run; all are ``long``."""
+PATIENCE = 10.0
+"""Maximum time in seconds that a cell waits for something: most of what these cells wait for never happens."""
+IMPATIENT = f"""
+import sys
+from labstack import waiting
+
+def poll_until(probe, timeout, **options):
+    caller = sys._getframe(1).f_globals["__name__"]
+    is_of_a_cell = caller.startswith(("labkit.waiting", "labkit.client", "labkit.inspect"))
+    return patient(probe, min(timeout, {PATIENCE}) if is_of_a_cell else timeout, **options)
+
+patient, waiting.poll_until = waiting.poll_until, poll_until
+"""
 NEXT_STEPS = ("Next step:", "Run All Above", "Run the cells above it")
 
 
 def cells_of(path: Path, run_order: str) -> list[str]:
-    """Return a notebook's cells in the order of a learner who runs the first cell and then loses track."""
+    """Return a notebook's cells in the order of a learner who runs the first cell and then loses track.
+
+    A cell before them limits all waits.
+    """
     first, *rest = (cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
     rng = random.Random(f"{SEED} {path.stem}")
     by_order = {
@@ -32,7 +48,7 @@ def cells_of(path: Path, run_order: str) -> list[str]:
         "half": [cell for cell in rest if rng.random() < 0.5],
         "shuffled": rng.sample(rest, len(rest)),
     }
-    return [first, *by_order[run_order]]
+    return [IMPATIENT, first, *by_order[run_order]]
 
 
 def errors_of(cells: list[str]) -> list[Any]:
