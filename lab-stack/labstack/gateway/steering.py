@@ -7,12 +7,14 @@ same configuration, and Envoy reads it from files.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from labstack.clients.envoy_admin import EnvoyAdmin
 from labstack.errors import ComponentFailed
 from labstack.gateway import istiod
 from labstack.gateway.envoy_files import ACT_SECONDS, EnvoyFiles
+from labstack.gateway.store import Key, key
 from labstack.istio.documents import Document
 from labstack.istio.errors import InvalidMesh
 from labstack.istio.translate import translate
@@ -78,6 +80,10 @@ class IstiodSteering:
         """Do nothing: istiod validates its input itself, and keeps the previous configuration if it rejects the new."""
 
     def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
+        for step in steps(new, before):
+            self._put(step, before)
+
+    def _put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
         versions, rejections = self._admin.versions(), self._count_rejections()
         known = {versions.clusters, versions.listeners, *versions.routes.values()}
 
@@ -91,7 +97,9 @@ class IstiodSteering:
         self._write_configuration(istiod.configuration(new))
         # Each time istiod reads its folder, all of Envoy's resources get the same new version.
         poll_until(is_active, 0.5, interval=0.015)
-        settled = poll_until(lambda: is_active() or is_rejected(), ACT_SECONDS, interval=0.05)
+        settled = poll_until(
+            lambda: (is_active() and not self._admin.warming()) or is_rejected(), ACT_SECONDS, interval=0.05
+        )
         if settled and not is_rejected():
             return
         reason = (
@@ -116,3 +124,50 @@ class IstiodSteering:
     def _last_rejection(self) -> str:
         lines = [line for line in self._log().splitlines() if istiod.REFUSAL in line]
         return lines[-1].split(istiod.REFUSAL, 1)[1].split(": ", 1)[-1]
+
+
+CLUSTER_KINDS = ("DestinationRule", "ServiceEntry")
+"""The kinds from which istiod makes Envoy's clusters."""
+
+
+def steps(new: Sequence[Document], before: Sequence[Document]) -> list[Sequence[Document]]:
+    """Return the configurations that lead from `before` to `new` without a failed request, in order.
+
+    If a route names a cluster that Envoy does not have or has not finished loading, Envoy answers with 503
+    (``cluster_not_found``). istiod sends clusters and routes right after each other. So the first step adds the new
+    subsets and hosts, the second one changes the routes, and the third one removes the old subsets and hosts. A step
+    that changes nothing is left out.
+
+    Source: https://istio.io/latest/docs/ops/best-practices/traffic-management/#avoid-503-errors-while-reconfiguring-service-routes
+    """
+    wanted, known = {key(one): one for one in new}, {key(one): one for one in before}
+    old = [one for one in before if one.kind in CLUSTER_KINDS and key(one) not in wanted]
+    both = [*old, *(_with_subsets_of(one, known.get(key(one))) for one in new if one.kind in CLUSTER_KINDS)]
+    found: list[Sequence[Document]] = []
+    for step in (
+        [*both, *(one for one in before if one.kind not in CLUSTER_KINDS)],
+        [*both, *(one for one in new if one.kind not in CLUSTER_KINDS)],
+        new,
+    ):
+        if _by_key(step) != _by_key(found[-1] if found else before):
+            found.append(step)
+    return [*found[:-1], new]
+
+
+def _by_key(documents: Sequence[Document]) -> dict[Key, Any]:
+    return {key(one): one.data for one in documents}
+
+
+def _with_subsets_of(new: Document, old: Document | None) -> Document:
+    """Return a DestinationRule with the subsets that only its old version has; another document as it is."""
+    if old is None or new.kind != "DestinationRule" or new.spec.get("host") != old.spec.get("host"):
+        return new
+    names = [subset["name"] for subset in _subsets(new)]
+    removed = [subset for subset in _subsets(old) if subset["name"] not in names]
+    return (
+        replace(new, data={**new.data, "spec": {**new.spec, "subsets": [*_subsets(new), *removed]}}) if removed else new
+    )
+
+
+def _subsets(rule: Document) -> list[dict[str, Any]]:
+    return rule.spec.get("subsets") or []

@@ -11,6 +11,7 @@ from typing import Any
 from labstack.backends.kubernetes.kubectl import Kubectl, KubectlFailed, not_attached
 from labstack.clients.envoy_admin import EnvoyAdmin
 from labstack.errors import LabError
+from labstack.gateway.steering import steps
 from labstack.gateway.store import Key, key, own_configuration
 from labstack.istio.documents import Document
 from labstack.istio.errors import InvalidMesh
@@ -120,12 +121,10 @@ class ClusterSteering:
 
         If istiod sends no change within `CHANGE_SECONDS`, the change does not concern this gateway.
         """
-        configuration, rejected = self._routing(), self._admin.versions().rejected
-        objects = ClusterStore(self._kubectl).objects()
+        rejected = self._admin.versions().rejected
         try:
-            if not self._replace(objects, _specs(new)):
-                return
-            self._await_change(configuration)
+            for step in steps(new, before):
+                self._put(step)
         except LabError as error:
             with suppress(LabError):  # the first error is the cause
                 self._restore(before)
@@ -141,6 +140,11 @@ class ClusterSteering:
                 "Envoy rejects the configuration.",
                 next_step="see `lab logs envoy` for the reason; the active configuration is unchanged",
             )
+
+    def _put(self, new: Sequence[Document]) -> None:
+        configuration = self._routing()
+        if self._replace(ClusterStore(self._kubectl).objects(), _specs(new)):
+            self._await_change(configuration)
 
     def _replace(self, objects: dict[Key, dict[str, Any]], wanted: dict[Key, Any]) -> bool:
         """Create, replace and delete objects until their specs are the wanted ones; return whether any changed."""

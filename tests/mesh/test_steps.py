@@ -1,0 +1,67 @@
+"""The steps of a change with istiod: clusters that are no longer wanted stay until the routes to them are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labstack.gateway.steering import steps
+from labstack.istio.documents import Document, resources
+
+
+def rule(*subsets: str, name: str = "order") -> str:
+    """Return a DestinationRule with subsets."""
+    listed = "".join(f"\n  - {{name: {one}, labels: {{version: {one}}}}}" for one in subsets)
+    head = f"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}}}\nspec:\n"
+    return f"{head}  host: {name}\n  subsets:{listed}\n"
+
+
+def route(subset: str) -> str:
+    """Return a VirtualService that sends all requests to a subset."""
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {subset}}}
+spec:
+  hosts: ["*"]
+  http: [{{route: [{{destination: {{host: order, subset: {subset}}}}}]}}]
+"""
+
+
+def names(documents: Sequence[Document]) -> list[str]:
+    """Return kind and name of documents, and the subsets of a DestinationRule."""
+    return [
+        f"{one.kind}/{one.name} {' '.join(subset['name'] for subset in one.spec.get('subsets', []))}".strip()
+        for one in documents
+    ]
+
+
+def test_routes_change_while_old_and_new_clusters_exist() -> None:
+    """The first step adds the new subset, the second one changes the routes, the third one removes the old subset."""
+    before, new = resources(f"{rule('v1')}---{route('v1')}"), resources(f"{rule('v2')}---{route('v2')}")
+    first, second, third = steps(new, before)
+    assert names(first) == ["DestinationRule/order v2 v1", "VirtualService/v1"]
+    assert names(second) == ["DestinationRule/order v2 v1", "VirtualService/v2"]
+    assert third == new
+
+
+def test_removed_rule_stays_until_the_routes_have_changed() -> None:
+    """A whole DestinationRule is kept like a subset; routes are not."""
+    before, new = resources(f"{rule('v1', name='old')}---{route('v1')}"), resources(rule("v1"))
+    *_, step, last = steps(new, before)
+    assert names(step) == ["DestinationRule/old v1", "DestinationRule/order v1"]
+    assert last == new
+
+
+def test_an_added_subset_needs_no_third_step() -> None:
+    """If nothing is removed, the second step is the last one."""
+    before, new = resources(f"{rule('v1')}---{route('v1')}"), resources(f"{rule('v1', 'v2')}---{route('v2')}")
+    first, last = steps(new, before)
+    assert names(first) == ["DestinationRule/order v1 v2", "VirtualService/v1"]
+    assert last == new
+
+
+def test_a_change_of_routes_alone_has_one_step() -> None:
+    """Changed weights are applied at once, and so is a configuration that is applied again."""
+    before, new = resources(f"{rule('v1')}---{route('v1')}"), resources(f"{rule('v1')}---{route('v2')}")
+    assert steps(new, before) == [new]
+    assert steps(new, new) == [new]
