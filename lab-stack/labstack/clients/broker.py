@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import operator
 import socket
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -228,6 +229,18 @@ def reading(address: str, start: dict[tuple[str, int], int], *, report_end: bool
         yield consumer
     finally:
         consumer.close()
+
+
+def leave(consumer: Consumer, timeout: float = 5.0) -> bool:
+    """Close a member of a group, and return whether it closed in time; a client that hangs is abandoned.
+
+    ``Consumer.close()`` has no timeout. It can block for ever if another member joined or left, and this one has not
+    polled since (seen with confluent-kafka 2.16).
+    """
+    closing = threading.Thread(target=consumer.close, daemon=True)
+    closing.start()
+    closing.join(timeout)
+    return not closing.is_alive()
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ class Members:
     def close(self) -> None:
         """Let all members leave."""
         for consumer in self.consumers:
-            consumer.close()
+            broker.leave(consumer)
 
 
 @contextmanager
