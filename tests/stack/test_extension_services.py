@@ -37,15 +37,16 @@ def test_down_stops_extension_services(harness: LabHarness, tmp_path: Path) -> N
 def test_extension_service_chooses_another_port_if_its_port_is_taken(
     shared: LabHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An extension service chooses another port if another lab takes the chosen one before it starts."""
+    """An extension service chooses another port if another lab takes the chosen one before it starts, even twice."""
     file = tmp_path / "latecomer.py"
     file.write_text(QUIET, encoding="utf-8")
     extensions = shared.lab.extensions
     extensions.create("latecomer", "order")
     with socket.create_server(("127.0.0.1", 0)) as quicker:
-        taken, choose = quicker.getsockname()[1], ports.choose
-        answers = iter([taken])
-        monkeypatch.setattr(ports, "choose", lambda usual, others: next(answers, None) or choose(usual, others))
+        taken, choose = quicker.getsockname()[1], ports.choose_other
+        answers = iter([taken, taken])
+        for name in ("choose", "choose_other"):
+            monkeypatch.setattr(ports, name, lambda usual, others: next(answers, None) or choose(usual, others))
         extensions.start("latecomer", file)
     assert extensions.runs("latecomer")
     assert extensions.urls["latecomer"] != f"http://127.0.0.1:{taken}"

@@ -13,6 +13,7 @@ import contextlib
 import re
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,8 @@ from labstack.state import ExtensionRecord, LabState
 from labstack.waiting import poll_until
 
 USUAL_PORT = 8121
+PORT_ATTEMPTS = 4
+"""Attempts to start with another port, while other programs take the chosen one."""
 TIMEOUT = 60
 """Seconds after which a startup times out."""
 GRACE = 3
@@ -177,20 +180,23 @@ class Extensions:
             It died, or consumes no topic in time; carries the last lines of its log.
         """
         _record(self._access.state(), name)
-        try:
-            self._start(name, file)
-        except ComponentFailed as error:
-            # Another process took the port between the check and the use, such as another lab's extension service.
-            if not is_port_conflict(error):
-                raise
-            self._start(name, file)
+        for choose in (ports.choose, *[ports.choose_other] * (PORT_ATTEMPTS - 1)):
+            try:
+                self._start(name, file, choose)
+                return
+            except ComponentFailed as error:
+                # Another process took the port between the check and the use, such as another lab's extension service.
+                if not is_port_conflict(error):
+                    raise
+                conflict = error
+        raise conflict
 
-    def _start(self, name: str, file: Path) -> None:
+    def _start(self, name: str, file: Path, choose: Callable[[int, set[int]], int]) -> None:
         with self._access.changing() as backend:
             self._stop_process(name)
             state, kafka = backend.state, backend.endpoints().kafka
             with PortReservations(state.lab_id).choosing() as others:
-                port = ports.choose(USUAL_PORT, {*others, *state.ports.values()})
+                port = choose(USUAL_PORT, {*others, *state.ports.values()})
                 record = replace(_record(state, name), port=port)
                 backend.update(extensions={**state.extensions, name: record})
             environment = service_environment(
