@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -226,7 +227,7 @@ class JaegerSource(HttpSource):
         return sorted(traces, key=lambda trace: trace.spans[0].start)
 
     def trace(self, trace_id: str) -> Trace | None:
-        found = self._get(f"/api/traces/{trace_id}", {}, absent=404)
+        found = self._get(f"/api/traces/{quote(trace_id, safe='')}", {}, absent=404)
         spans = [span for trace in found for span in _of_jaeger(trace)]
         return Trace(spans) if spans else None
 

@@ -12,14 +12,13 @@ UNAVAILABLE = "            if time.monotonic() > deadline:\n                rais
 
 NEW_SLOT = """\
             if httpx.get(CONNECTOR_URL).status_code == 200:
-                httpx.delete(CONNECTOR_URL).raise_for_status()
+                httpx.put(f"{CONNECTOR_URL}/stop").raise_for_status()
+                while httpx.delete(f"{CONNECTOR_URL}/offsets").status_code != 200:
+                    time.sleep(0.1)
                 with psycopg.connect(DATABASE_URL, autocommit=True) as database:
-                    while database.execute(
-                        "SELECT FROM pg_replication_slots WHERE slot_name = %s AND active", [os.environ["SLOT"]]
-                    ).fetchall():
-                        time.sleep(0.1)
                     database.execute("SELECT pg_drop_replication_slot(%s)", [os.environ["SLOT"]])
                     database.execute(SLOT, [os.environ["SLOT"]])
+                httpx.put(f"{CONNECTOR_URL}/resume").raise_for_status()
 """
 
 WRONG = (
@@ -167,6 +166,11 @@ WRONG = (
             (
                 '"slot.name": os.environ["SLOT"]',
                 '"slot.name": os.environ["SLOT"] + ("_v2" if topic.endswith("v2") else "")',
+            ),
+            # With one prefix for both, the second connector waits a minute for the first one's JMX metrics to go.
+            (
+                '"topic.prefix": os.environ["CONNECTOR"]',
+                '"topic.prefix": os.environ["CONNECTOR"] + ("-v2" if topic.endswith("v2") else "")',
             ),
             (
                 "        try:\n",

@@ -202,8 +202,9 @@ def _change(stage: RelayStage) -> Outcome:
     finally:
         lab.start("connect")
     if program.wait(120) or program.results[0].error:
-        error = (program.results[0].error if program.results else program.output(1)).strip().splitlines()
-        return must.CHANGE.broken(f"Connect restarted, and deploy() failed: {error[-1][:300]}", must.HALF_CHANGED)
+        reported = program.results[0].error if program.results else ""
+        error = reported.partition("\n")[0] or program.output(1)  # httpx's errors continue with a link
+        return must.CHANGE.broken(f"Connect restarted, and deploy() failed: {error[:300]}", must.HALF_CHANGED)
     probes: list[OutboxRow] = []
 
     def is_changed() -> bool:
