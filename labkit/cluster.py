@@ -30,7 +30,7 @@ RIGHTS = {
     "cordon nodes": ("patch", "nodes"),
     "run programs in pods": ("create", "pods", "--subresource=exec"),
 }
-"""The rights that the lessons need besides those of the lab, as `kubectl auth can-i` takes them."""
+"""Rights that the lessons need, and of which a user may lack some, as `kubectl auth can-i` takes them."""
 
 
 def is_on_cluster(lab: Lab) -> bool:

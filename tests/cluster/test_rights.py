@@ -18,6 +18,8 @@ from tools.make_chart import LAB_USER
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600), pytest.mark.xdist_group("cluster")]
 
 USER = "ada"
+CHANGE = Path(__file__).parent / "documents" / "changed-routes.yaml"
+"""A change that creates, replaces and, after a reset, deletes objects."""
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def rights_of(cluster: Cluster) -> dict[str, str]:
 
 
 def test_a_lab_user_can_run_every_command(as_user: Cluster) -> None:
-    """The role suffices for every command that works on a cluster, and `lab doctor` agrees."""
+    """The role suffices for the commands that read and change a cluster, and `lab doctor` agrees."""
     assert rights_of(as_user)["verdict"] == "ok"
     lab(as_user, "up")
     for command in (
@@ -64,7 +66,11 @@ def test_a_lab_user_can_run_every_command(as_user: Cluster) -> None:
         ["start", "inventory"],
         ["mesh", "show"],
         ["mesh", "diff"],
+        ["mesh", "apply", str(CHANGE)],
         ["mesh", "reset"],
+        ["stop", "prometheus"],
+        ["start", "prometheus"],
+        ["reset"],
         ["status"],
     ):
         lab(as_user, *command)
@@ -82,3 +88,12 @@ def test_doctor_names_a_missing_right(lab_cluster: Cluster, as_user: Cluster) ->
     found = rights_of(as_user)
     assert found["verdict"] == "warning"
     assert "you may not: delete pods (lab kill)" in found["seen"]
+
+
+def test_doctor_names_the_rights_of_a_user_without_any(lab_cluster: Cluster, as_user: Cluster) -> None:
+    """A user without a role learns every missing right, and which file grants them."""
+    namespaced(lab_cluster, "delete", f"rolebinding/{USER}")
+    namespaced(lab_cluster, "create", "rolebinding", USER, "--clusterrole=view", "--user=nobody")
+    found = rights_of(as_user)
+    assert "get secrets (lab up)" in found["seen"]
+    assert "deploy/lab-user.yaml" in found["advice"]

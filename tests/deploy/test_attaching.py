@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import socket
@@ -19,7 +20,7 @@ import yaml
 from labstack import Lab
 from labstack.backends.base import Endpoints
 from labstack.backends.choice import MODES, any_component_runs, choose_mode
-from labstack.backends.kubernetes import components, forwards, pausing
+from labstack.backends.kubernetes import components, forwards, pausing, rights
 from labstack.backends.kubernetes.attachment import Attachment, ClusterDatabase
 from labstack.backends.kubernetes.backend import KubernetesBackend
 from labstack.backends.kubernetes.forwarding import Plan, Target, choose
@@ -445,3 +446,25 @@ def test_mesh_of_a_detached_lab_needs_a_cluster() -> None:
     """Without an attachment there are no documents in force."""
     with pytest.raises(NotRunning, match="not attached"):
         ClusterStore(None).read()
+
+
+# -- rights --------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_right_is_found_in_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each right is one review, with the group and the subresource apart; the refused one is reported."""
+    asked: list[dict[str, str]] = []
+
+    def create(self: Kubectl, *arguments: str, text: str = "", timeout: float = 0) -> str:
+        reviews = [item["spec"]["resourceAttributes"] for item in json.loads(text)["items"]]
+        asked.extend(reviews)
+        allowed = [{"status": {"allowed": one["subresource"] != "log"}} for one in reviews]
+        return "\n".join(json.dumps(one, indent=2) for one in allowed)  # as kubectl prints several objects
+
+    monkeypatch.setattr(Kubectl, "run", create)
+    wanted = [rights.Right("patch", "deployments.apps", "lab stop"), rights.Right("get", "pods/log", "lab logs")]
+    assert rights.missing(Kubectl(Cluster("shop")), wanted) == [wanted[1]]
+    assert asked == [
+        {"verb": "patch", "namespace": "shop", "group": "apps", "resource": "deployments", "subresource": ""},
+        {"verb": "get", "namespace": "shop", "group": "", "resource": "pods", "subresource": "log"},
+    ]

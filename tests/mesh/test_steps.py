@@ -65,3 +65,20 @@ def test_a_change_of_routes_alone_has_one_step() -> None:
     before, new = resources(f"{rule('v1')}---{route('v1')}"), resources(f"{rule('v1')}---{route('v2')}")
     assert steps(new, before) == [new]
     assert steps(new, new) == [new]
+
+
+def test_other_hosts_under_the_same_name_are_changed_at_once() -> None:
+    """If the old clusters can't be kept beside the new ones, there is one step."""
+    entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: partner}\nspec:\n  hosts: [%s]\n"
+    before, new = resources(entry % "a.example"), resources(entry % "b.example")
+    assert steps(new, before) == [new]
+    other = resources(rule("v1", name="other").replace("name: other", "name: order"))
+    assert steps(other, resources(rule("v1"))) == [other]
+
+
+def test_a_host_in_full_is_the_same_host() -> None:
+    """A rule that spells its host in full keeps the subsets of its old version."""
+    before = resources(f"{rule('v1')}---{route('v1')}")
+    full = rule("v2").replace("host: order", "host: order.default.svc.cluster.local")
+    first, *_ = steps(resources(f"{full}---{route('v2')}"), before)
+    assert names(first) == ["DestinationRule/order v2 v1", "VirtualService/v1"]

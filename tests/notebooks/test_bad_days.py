@@ -23,15 +23,20 @@ CASES = short_sample([(path, run_order) for path in NOTEBOOKS for run_order in (
 PATIENCE = 10.0
 """Maximum time in seconds that a cell waits for something: most of what these cells wait for never happens."""
 IMPATIENT = f"""
-import sys
-from labstack import waiting
+def make_impatient():
+    import sys
+    from labstack import waiting
+    patient = waiting.poll_until
 
-def poll_until(probe, timeout, **options):
-    caller = sys._getframe(1).f_globals["__name__"]
-    is_of_a_cell = caller.startswith(("labkit.waiting", "labkit.client", "labkit.inspect"))
-    return patient(probe, min(timeout, {PATIENCE}) if is_of_a_cell else timeout, **options)
+    def poll_until(probe, timeout, **options):
+        caller = sys._getframe(1).f_globals["__name__"]
+        is_of_a_cell = caller.startswith(("labkit.waiting", "labkit.client", "labkit.inspect"))
+        return patient(probe, min(timeout, {PATIENCE}) if is_of_a_cell else timeout, **options)
 
-patient, waiting.poll_until = waiting.poll_until, poll_until
+    waiting.poll_until = poll_until
+
+make_impatient()
+del make_impatient
 """
 NEXT_STEPS = ("Next step:", "Run All Above", "Run the cells above it")
 
@@ -39,7 +44,7 @@ NEXT_STEPS = ("Next step:", "Run All Above", "Run the cells above it")
 def cells_of(path: Path, run_order: str) -> list[str]:
     """Return a notebook's cells in the order of a learner who runs the first cell and then loses track.
 
-    A cell before them limits all waits.
+    A cell before them limits the waits of labkit's helpers.
     """
     first, *rest = (cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
     rng = random.Random(f"{SEED} {path.stem}")

@@ -167,6 +167,14 @@ def test_connection_without_a_request_is_closed(monkeypatch: pytest.MonkeyPatch,
         assert connection.recv(1) == b""
 
 
+def test_idle_connection_is_closed_after_the_services_limit(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """After a response, the limit for idle connections holds, and not uvicorn's five seconds."""
+    monkeypatch.setattr(protocol, "IDLE_SECONDS", 0.2)
+    with socket.create_connection(world.order.app_server.address, timeout=2) as connection:
+        connection.sendall(b"GET /healthz/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert b"".join(iter(lambda: connection.recv(4096), b"")).startswith(b"HTTP/1.1 200 ")
+
+
 def test_body_without_end_times_out(monkeypatch: pytest.MonkeyPatch, connection: socket.socket) -> None:
     """A body that does not arrive within three seconds is 408."""
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)

@@ -234,7 +234,7 @@ def reading(address: str, start: dict[tuple[str, int], int], *, report_end: bool
 def leave(consumer: Consumer, timeout: float = 5.0) -> bool:
     """Close a member of a group, and return whether it closed in time; a client that hangs is abandoned.
 
-    ``Consumer.close()`` has no timeout. It can block for ever if another member joined or left, and this one has not
+    ``Consumer.close()`` has no timeout. It can block forever if another member joined or left, and this one has not
     polled since (seen with confluent-kafka 2.16).
     """
     closing = threading.Thread(target=consumer.close, daemon=True)

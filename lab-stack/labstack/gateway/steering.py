@@ -17,6 +17,7 @@ from labstack.gateway.envoy_files import ACT_SECONDS, EnvoyFiles
 from labstack.gateway.store import Key, key
 from labstack.istio.documents import Document
 from labstack.istio.errors import InvalidMesh
+from labstack.istio.model.hosts import full_name
 from labstack.istio.translate import translate
 from labstack.waiting import poll_until
 
@@ -80,10 +81,14 @@ class IstiodSteering:
         """Do nothing: istiod validates its input itself, and keeps the previous configuration if it rejects the new."""
 
     def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
-        for step in steps(new, before):
-            self._put(step, before)
+        try:
+            for step in steps(new, before):
+                self._put(step)
+        except BaseException:  # Ctrl-C, too, must not leave a step in between in effect
+            self._write_configuration(istiod.configuration(before))
+            raise
 
-    def _put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
+    def _put(self, new: Sequence[Document]) -> None:
         versions, rejections = self._admin.versions(), self._count_rejections()
         known = {versions.clusters, versions.listeners, *versions.routes.values()}
 
@@ -102,17 +107,17 @@ class IstiodSteering:
         )
         if settled and not is_rejected():
             return
+        if not settled:
+            late = "load all clusters of" if is_active() else "receive"
+            raise ComponentFailed(
+                f"The gateway did not {late} its new configuration from istiod within {ACT_SECONDS:.0f} s.",
+                next_step="see `lab status` and `lab logs istiod` for the cause; the active configuration is unchanged",
+            )
         reason = (
             self._last_rejection()
             if self._count_rejections() > rejections
             else "Envoy rejects it; see `lab logs envoy`"
         )
-        self._write_configuration(istiod.configuration(before))
-        if not settled:
-            raise ComponentFailed(
-                f"The gateway did not receive its new configuration from istiod within {ACT_SECONDS:.0f} s.",
-                next_step="see `lab status` and `lab logs istiod` for the cause; the active configuration is unchanged",
-            )
         raise InvalidMesh(
             f"istiod rejected the configuration: {reason}",
             next_step="fix the problem that it names; the active configuration is unchanged",
@@ -138,9 +143,14 @@ def steps(new: Sequence[Document], before: Sequence[Document]) -> list[Sequence[
     subsets and hosts, the second one changes the routes, and the third one removes the old subsets and hosts. A step
     that changes nothing is left out.
 
+    If a document with the same name gets other hosts, its old clusters can't be kept, so there is only one step.
+
     Source: https://istio.io/latest/docs/ops/best-practices/traffic-management/#avoid-503-errors-while-reconfiguring-service-routes
     """
     wanted, known = {key(one): one for one in new}, {key(one): one for one in before}
+    pairs = [(wanted[one], old) for one, old in known.items() if one in wanted and old.kind in CLUSTER_KINDS]
+    if not all(_has_same_hosts(changed, old) for changed, old in pairs):
+        return [new]
     old = [one for one in before if one.kind in CLUSTER_KINDS and key(one) not in wanted]
     both = [*old, *(_with_subsets_of(one, known.get(key(one))) for one in new if one.kind in CLUSTER_KINDS)]
     found: list[Sequence[Document]] = []
@@ -158,9 +168,18 @@ def _by_key(documents: Sequence[Document]) -> dict[Key, Any]:
     return {key(one): one.data for one in documents}
 
 
+def _has_same_hosts(new: Document, old: Document) -> bool:
+    """Return whether a document makes clusters of the same hosts and ports as its old version, in the same scope."""
+    if full_name(str(new.spec.get("host") or ""), new.namespace) != full_name(
+        str(old.spec.get("host") or ""), old.namespace
+    ):
+        return False
+    return all(new.spec.get(name) == old.spec.get(name) for name in ("hosts", "ports", "exportTo", "workloadSelector"))
+
+
 def _with_subsets_of(new: Document, old: Document | None) -> Document:
     """Return a DestinationRule with the subsets that only its old version has; another document as it is."""
-    if old is None or new.kind != "DestinationRule" or new.spec.get("host") != old.spec.get("host"):
+    if old is None or new.kind != "DestinationRule":
         return new
     names = [subset["name"] for subset in _subsets(new)]
     removed = [subset for subset in _subsets(old) if subset["name"] not in names]

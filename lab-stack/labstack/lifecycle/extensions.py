@@ -52,7 +52,7 @@ from labstack.waiting import poll_until
 
 USUAL_PORT = 8121
 PORT_ATTEMPTS = 4
-"""Attempts to start with another port, while other programs take the chosen one."""
+"""Attempts to start, each after the first with another port, while other programs take the chosen one."""
 TIMEOUT = 60
 """Seconds after which a startup times out."""
 GRACE = 3

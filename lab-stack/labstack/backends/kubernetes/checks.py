@@ -43,7 +43,11 @@ def rights(paths: LabPaths) -> Finding:
     """Check that the cluster permits what the lab's commands do."""
     kubectl, attachment = _kubectl(paths)
     services = load_services()
-    attachment = attachment or discover(kubectl, services)
+    if attachment is None:
+        try:
+            attachment = discover(kubectl, services)
+        except LabError:  # a right is missing, or the installation, which is another finding
+            attachment = Attachment(kubectl.cluster)
     every = components.every(Context({}, attachment, lambda name, lines: ""), services)
     lacking = missing(kubectl, needed(attachment, (one.workload for one in every)))
     if lacking:

@@ -192,7 +192,7 @@ class Kubectl:
         lines = [line for line in stderr.splitlines() if line.strip() and not re.match(r"[EIW]\d{4} |Warning:", line)]
         reason = (lines or stderr.splitlines() or ["it gave no reason"])[-1].removeprefix("error: ").rstrip(".?")
         if NOWHERE in reason:
-            reason = "no kubeconfig names one"
+            reason = "no kubeconfig names a current cluster"
         if NOT_CONFIGURED.search(reason):
             return ClusterUnavailable(
                 f"kubectl has no cluster: {reason}.",

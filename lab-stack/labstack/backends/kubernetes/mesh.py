@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from labstack.backends.kubernetes.kubectl import Kubectl, KubectlFailed, not_attached
@@ -121,11 +122,11 @@ class ClusterSteering:
 
         If istiod sends no change within `CHANGE_SECONDS`, the change does not concern this gateway.
         """
-        rejected = self._admin.versions().rejected
+        new, rejected = [_in_lab(one) for one in new], self._admin.versions().rejected
         try:
             for step in steps(new, before):
                 self._put(step)
-        except LabError as error:
+        except BaseException as error:  # Ctrl-C, too, must not leave a step in between in effect
             with suppress(LabError):  # the first error is the cause
                 self._restore(before)
             if not isinstance(error, KubectlFailed):
@@ -148,7 +149,7 @@ class ClusterSteering:
 
     def _replace(self, objects: dict[Key, dict[str, Any]], wanted: dict[Key, Any]) -> bool:
         """Create, replace and delete objects until their specs are the wanted ones; return whether any changed."""
-        # The resource version of an object makes the API server reject a concurrent change.
+        # The resource version of an object makes the API server reject a change since it was read.
         changed = [{**item, "spec": wanted[one]} for one, item in objects.items() if one in wanted]
         changed = [item for item in changed if item["spec"] != objects[key(_document(item))].get("spec")]
         created = [_created(one, spec) for one, spec in wanted.items() if one not in objects]
@@ -178,7 +179,7 @@ class ClusterSteering:
             now = self._routing()
             if now != last:
                 last, since = now, time.monotonic()
-            return time.monotonic() - since > QUIET_SECONDS
+            return time.monotonic() - since > QUIET_SECONDS and not self._admin.warming()
 
         poll_until(is_quiet, LONGEST_SECONDS, interval=0.1)
 
@@ -186,6 +187,12 @@ class ClusterSteering:
 def _specs(documents: Iterable[Document]) -> dict[Key, Any]:
     """Return the specs of documents, with the lab's namespace left out of the key."""
     return {(one.kind, "default", one.name): one.data.get("spec") for one in documents}
+
+
+def _in_lab(document: Document) -> Document:
+    """Return a document of the lab's namespace as `ClusterStore` names it: in ``default``."""
+    metadata = {name: value for name, value in document.data["metadata"].items() if name != "namespace"}
+    return replace(document, data={**document.data, "metadata": metadata})
 
 
 def _document(item: dict[str, Any]) -> Document:

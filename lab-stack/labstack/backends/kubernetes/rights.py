@@ -10,7 +10,7 @@ from typing import Any
 from labstack.backends.kubernetes.attachment import NODE_POOL, Attachment
 from labstack.backends.kubernetes.kubectl import Kubectl
 from labstack.backends.kubernetes.mesh import GROUP, KINDS
-from labstack.backends.kubernetes.workloads import Workload
+from labstack.backends.kubernetes.workloads import Brokers, Workload
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def needed(attachment: Attachment, workloads: Iterable[Workload]) -> list[Right]
         Right("list", "statefulsets.apps", "lab up"),
         Right("get", "secrets", "lab up"),
         Right("get", "pods", "lab up"),
-        Right("list", "pods", "lab status"),
+        Right("list", "pods", "lab up"),
         Right("watch", "pods", "lab up"),
         Right("create", "pods/portforward", "lab up"),
         Right("get", "pods/log", "lab logs"),
@@ -66,18 +66,19 @@ def needed(attachment: Attachment, workloads: Iterable[Workload]) -> list[Right]
     ]
     if attachment.has_strimzi:
         rights.append(Right("get", NODE_POOL, "lab up"))
-    for resource in sorted({one.resource for one in workloads}):
-        rights += [
-            Right("list", resource, "lab status"),
-            Right("get", resource, "lab stop"),
-            Right("patch", resource, "lab stop"),
-        ]
+    workloads = tuple(workloads)
+    rights += [Right("list", resource, "lab up") for resource in sorted({one.resource for one in workloads})]
+    for resource in sorted({one.resource for one in workloads if not isinstance(one, Brokers)}):
+        rights += [Right(verb, resource, "lab stop, start, switch") for verb in ("get", "patch")]
     if attachment.gateway:
         resources = [f"{plural}.{GROUP}" for plural in KINDS.values()]
         uses = {"list": "lab mesh show", "get": "lab mesh apply", "create": "lab mesh apply"}
         uses |= {"update": "lab mesh apply", "delete": "lab mesh reset"}
         rights += [Right(verb, resource, use) for resource in resources for verb, use in uses.items()]
-    return list({(one.verb, one.resource): one for one in rights}.values())
+    found: dict[tuple[str, str], Right] = {}
+    for one in rights:
+        found.setdefault((one.verb, one.resource), one)
+    return list(found.values())
 
 
 def missing(kubectl: Kubectl, rights: Iterable[Right]) -> list[Right]:
