@@ -59,7 +59,7 @@ def test_a_lab_user_can_run_every_command(as_user: Cluster) -> None:
         ["logs", "order"],
         ["pause", "shipping"],
         ["resume", "shipping"],
-        ["switch", "on", "payment", "slow-handler", "0.1"],
+        ["switch", "on", "payment", "slow-handler=0.1"],
         ["switch", "off", "payment"],
         ["kill", "payment"],
         ["stop", "inventory"],
