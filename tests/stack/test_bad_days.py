@@ -445,10 +445,10 @@ def test_unprivileged_user_can_run_a_lab(make_harness: MakeHarness, tmp_path: Pa
     home.mkdir(mode=0o777)
     home.chmod(0o777)
     mounts = {"base": Path(sys.base_prefix), "site": Path(psutil.__file__).parents[1], "tree": ROOT}
+    harness = make_harness("nobody", home=home, cache=home / "cache")
     try:
         for name in mounts:
             (home / name).mkdir()
-        harness = make_harness("nobody", home=home, cache=home / "cache")
         source = make_harness("x").paths.cache
         for part in (part for part in ("jars", "java") if (source / part).exists()):
             shutil.copytree(source / part, harness.paths.cache / part)
@@ -481,4 +481,7 @@ def test_unprivileged_user_can_run_a_lab(make_harness: MakeHarness, tmp_path: Pa
         assert '"state": "ready"' in done.stdout
         harness.assert_nothing_runs()
     finally:
+        harness.record_ports_and_id()
+        for left in harness.processes():  # before its folder is gone, by which the lab is known
+            left.kill()
         shutil.rmtree(home, ignore_errors=True)

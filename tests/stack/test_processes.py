@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -111,3 +114,15 @@ def test_process_of_an_extension_service_is_not_a_leftover(tmp_path: Path) -> No
         assert found(LabState(LAB, extensions={"another": ExtensionRecord("order")})) == {identity.pid}
     finally:
         process.destroy(process.tree(identity))
+
+
+def test_listener_is_told_from_another_programs() -> None:
+    """A process listens on the port of its own socket, and not on a port that another program has."""
+    own = ProcessId.of(os.getpid())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert process.listens(own, port)
+        with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as other:
+            assert not process.listens(ProcessId.of(other.pid), port)
+            other.kill()
+    assert not process.listens(own, port)

@@ -166,6 +166,7 @@ class LocalBackend(BackendBase[Component]):
         record = self.state.components.get(name)
         if record is None or record.process is None:
             raise NotRunning(f"{name} was not started.", next_step=f"run `lab start {name}`")
+        identity = record.process
 
         def still_alive() -> None:
             meanwhile()
@@ -177,7 +178,14 @@ class LocalBackend(BackendBase[Component]):
                     next_step=code_advice(log, name) or f"read the whole log in {component.log}, or run `lab doctor`",
                 )
 
-        if not poll_until(component.is_ready, component.timeout, meanwhile=still_alive):
+        def is_ready() -> bool:
+            # Another user's lab may have taken the port since it was chosen. Its broker would then answer here, and this
+            # lab's Connect would join that lab's group.
+            return component.is_ready() and (
+                not isinstance(component, JavaComponent) or process.listens(identity, component.port)
+            )
+
+        if not poll_until(is_ready, component.timeout, meanwhile=still_alive):
             raise ComponentFailed(
                 f"{name} runs, but did not become ready within {component.timeout:.0f} s.",
                 log=failure_log(component.log),

@@ -161,6 +161,18 @@ def alive(identity: ProcessId | None) -> bool:
     return identity is not None and identity.process() is not None
 
 
+def listens(identity: ProcessId, port: int) -> bool:
+    """Return whether a process listens on a TCP port; True if the system does not tell."""
+    process = identity.process()
+    try:
+        connections = process.net_connections("tcp") if process else []
+    except psutil.AccessDenied:
+        return True
+    except psutil.NoSuchProcess:
+        return False
+    return any(one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port for one in connections)
+
+
 def tree(identity: ProcessId) -> list[psutil.Process]:
     """Return the process and its descendants, parents first; empty if it has ended."""
     process = identity.process()
