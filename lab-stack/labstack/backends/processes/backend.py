@@ -179,8 +179,8 @@ class LocalBackend(BackendBase[Component]):
                 )
 
         def is_ready() -> bool:
-            # Another user's lab may have taken the port since it was chosen. Its broker would then answer here, and this
-            # lab's Connect would join that lab's group.
+            # Another user's lab may have taken the port since it was chosen. Its broker would then answer here, and
+            # this lab's Connect would join that lab's group.
             return component.is_ready() and (
                 not isinstance(component, JavaComponent) or process.listens(identity, component.port)
             )
