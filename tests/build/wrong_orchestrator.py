@@ -58,7 +58,7 @@ WRONG = (
         "a time-out that reads without a lock",
         ((".where(sagas.c.due <= now).with_for_update(skip_locked=True)", ".where(sagas.c.due <= now)"),),
         6,
-        "they sent",
+        "they sent RefundMoney and UndoRestock",
         "called off and carried out",
     ),
     WrongAnswer(

@@ -177,9 +177,14 @@ def _race(simulation: Simulation, point: str, *, reply_first: bool) -> tuple[Out
     if sent in (["RefundMoney"], ["UndoRestock"]) and not problems:
         _finish(simulation)
         return LATE.kept(what), list(answers[0].points)
-    evidence = "; ".join([*problems, f"they sent {' and '.join(sent) or 'no command'}", str(story)])
+    evidence = "; ".join([*problems, _they_sent(sent), str(story)])
     _finish(simulation)
     return LATE.broken(f"{what}: {evidence}.", MEANING[LATE]), []
+
+
+def _they_sent(commands: list[str]) -> str:
+    """Name the commands of two calls at the same time, in alphabetical order: their own order is chance."""
+    return f"they sent {' and '.join(sorted(commands)) or 'no command'}"
 
 
 def _doubled_at_once(simulation: Simulation) -> Outcome:
@@ -194,7 +199,7 @@ def _doubled_at_once(simulation: Simulation) -> Outcome:
     if sent == ["RefundMoney"] and not problems:
         _finish(simulation)
         return LATE.kept("one reply twice at the same time")
-    evidence = "; ".join([*problems, f"they sent {' and '.join(sent) or 'no command'}"])
+    evidence = "; ".join([*problems, _they_sent(sent)])
     return LATE.broken(f"one reply in two instances at the same time: {evidence}.", MEANING[LATE])
 
 
