@@ -23,7 +23,7 @@ from labstack.backends.connect_watcher import PROGRAM as WATCHER
 from labstack.backends.docker.components.connect import WITH_TIMER_SLACK, worker_variables
 from labstack.backends.docker.components.kafka import CLUSTER_ID, INNER_PORT
 from labstack.backends.docker.jvm import java_options
-from labstack.backends.kubernetes import components, rights
+from labstack.backends.kubernetes import rights
 from labstack.backends.kubernetes.attachment import Attachment
 from labstack.backends.kubernetes.kubectl import Cluster
 from labstack.clients.database_server import READER, RELAY, DatabaseServer
@@ -379,8 +379,7 @@ def lab_user() -> str:
     verbs: dict[tuple[str, str], list[str]] = {}
     for brokers in (), (0,):  # plain mode, and Strimzi
         attachment = Attachment(Cluster(), brokers=brokers, observers=observers)
-        every = components.every(components.Context({}, attachment, lambda name, lines: ""), services)
-        for right in rights.needed(attachment, (one.workload for one in every)):
+        for right in rights.needed(attachment, services):
             known = verbs.setdefault(right.api_resource, [])
             if right.verb not in known:
                 known.append(right.verb)

@@ -1,4 +1,4 @@
-"""The steps of a change with istiod: clusters that are no longer wanted stay until the routes to them are gone."""
+"""The steps of a change with istiod: an old cluster stays until no route leads to it."""
 
 from __future__ import annotations
 

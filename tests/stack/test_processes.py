@@ -117,7 +117,7 @@ def test_process_of_an_extension_service_is_not_a_leftover(tmp_path: Path) -> No
 
 
 def test_listener_is_told_from_another_programs() -> None:
-    """A process listens on the port of its own socket, and not on a port that another program has."""
+    """`listens` is true for the port of the process's own socket only."""
     own = ProcessId.of(os.getpid())
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -231,8 +231,8 @@ def reading(address: str, start: dict[tuple[str, int], int], *, report_end: bool
         consumer.close()
 
 
-def leave(consumer: Consumer, timeout: float = 5.0) -> bool:
-    """Close a member of a group, and return whether it closed in time; a client that hangs is abandoned.
+def leave(consumer: Consumer, timeout: float = 5.0) -> None:
+    """Close a member of a group; a client that hangs for longer than `timeout` seconds is abandoned.
 
     ``Consumer.close()`` has no timeout. It can block forever if another member joined or left, and this one has not
     polled since (seen with confluent-kafka 2.16).
@@ -240,7 +240,6 @@ def leave(consumer: Consumer, timeout: float = 5.0) -> bool:
     closing = threading.Thread(target=consumer.close, daemon=True)
     closing.start()
     closing.join(timeout)
-    return not closing.is_alive()
 
 
 @dataclass(frozen=True)

@@ -170,11 +170,9 @@ def _by_key(documents: Sequence[Document]) -> dict[Key, Any]:
 
 def _has_same_hosts(new: Document, old: Document) -> bool:
     """Return whether a document makes clusters of the same hosts and ports as its old version, in the same scope."""
-    if full_name(str(new.spec.get("host") or ""), new.namespace) != full_name(
-        str(old.spec.get("host") or ""), old.namespace
-    ):
-        return False
-    return all(new.spec.get(name) == old.spec.get(name) for name in ("hosts", "ports", "exportTo", "workloadSelector"))
+    new_host, old_host = (full_name(str(one.spec.get("host") or ""), one.namespace) for one in (new, old))
+    fields = ("hosts", "ports", "exportTo", "workloadSelector")
+    return new_host == old_host and all(new.spec.get(name) == old.spec.get(name) for name in fields)
 
 
 def _with_subsets_of(new: Document, old: Document | None) -> Document:
@@ -183,9 +181,9 @@ def _with_subsets_of(new: Document, old: Document | None) -> Document:
         return new
     names = [subset["name"] for subset in _subsets(new)]
     removed = [subset for subset in _subsets(old) if subset["name"] not in names]
-    return (
-        replace(new, data={**new.data, "spec": {**new.spec, "subsets": [*_subsets(new), *removed]}}) if removed else new
-    )
+    if not removed:
+        return new
+    return replace(new, data={**new.data, "spec": {**new.spec, "subsets": [*_subsets(new), *removed]}})
 
 
 def _subsets(rule: Document) -> list[dict[str, Any]]:

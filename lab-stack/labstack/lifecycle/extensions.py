@@ -180,16 +180,15 @@ class Extensions:
             It died, or consumes no topic in time; carries the last lines of its log.
         """
         _record(self._access.state(), name)
-        for choose in (ports.choose, *[ports.choose_other] * (PORT_ATTEMPTS - 1)):
+        choose = ports.choose
+        for attempt in range(1, PORT_ATTEMPTS + 1):
             try:
-                self._start(name, file, choose)
-                return
+                return self._start(name, file, choose)
             except ComponentFailed as error:
                 # Another process took the port between the check and the use, such as another lab's extension service.
-                if not is_port_conflict(error):
+                if attempt == PORT_ATTEMPTS or not is_port_conflict(error):
                     raise
-                conflict = error
-        raise conflict
+                choose = ports.choose_other
 
     def _start(self, name: str, file: Path, choose: Callable[[int, set[int]], int]) -> None:
         with self._access.changing() as backend:

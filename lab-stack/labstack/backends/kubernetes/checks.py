@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from labstack.backends.kubernetes import components
 from labstack.backends.kubernetes.attachment import Attachment, discover
-from labstack.backends.kubernetes.components import BROKER_PORT, Context
+from labstack.backends.kubernetes.components import BROKER_PORT
 from labstack.backends.kubernetes.kubectl import Cluster, Kubectl
 from labstack.backends.kubernetes.rights import missing, needed
 from labstack.config.paths import LabPaths
@@ -48,8 +47,7 @@ def rights(paths: LabPaths) -> Finding:
             attachment = discover(kubectl, services)
         except LabError:  # a right is missing, or the installation, which is another finding
             attachment = Attachment(kubectl.cluster)
-    every = components.every(Context({}, attachment, lambda name, lines: ""), services)
-    lacking = missing(kubectl, needed(attachment, (one.workload for one in every)))
+    lacking = missing(kubectl, needed(attachment, services))
     if lacking:
         advice = (
             f"ask the cluster's administrator for these rights in the namespace {kubectl.cluster.namespace}; "

@@ -43,7 +43,6 @@ UNREACHABLE = re.compile(
 REFUSED = re.compile(r"\(Forbidden\)|is forbidden|\(Unauthorized\)|must be logged in")
 NOT_CONFIGURED = re.compile(
     r"context was not found|^context .* does not exist|no context exists|invalid configuration|current-context is not"
-    r"|^no kubeconfig"
 )
 
 
@@ -191,11 +190,10 @@ class Kubectl:
     def _error(self, arguments: Sequence[str], stderr: str) -> LabError:
         lines = [line for line in stderr.splitlines() if line.strip() and not re.match(r"[EIW]\d{4} |Warning:", line)]
         reason = (lines or stderr.splitlines() or ["it gave no reason"])[-1].removeprefix("error: ").rstrip(".?")
-        if NOWHERE in reason:
-            reason = "no kubeconfig names a current cluster"
-        if NOT_CONFIGURED.search(reason):
+        if NOWHERE in reason or NOT_CONFIGURED.search(reason):
+            why = "no kubeconfig names a current cluster" if NOWHERE in reason else reason
             return ClusterUnavailable(
-                f"kubectl has no cluster: {reason}.",
+                f"kubectl has no cluster: {why}.",
                 next_step="set KUBECONFIG to the file of your cluster, and LAB_KUBE_CONTEXT to one of "
                 "`kubectl config get-contexts`, unless its current context is the right one",
             )

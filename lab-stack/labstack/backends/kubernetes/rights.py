@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from labstack.backends.kubernetes import components
 from labstack.backends.kubernetes.attachment import NODE_POOL, Attachment
 from labstack.backends.kubernetes.kubectl import Kubectl
 from labstack.backends.kubernetes.mesh import GROUP, KINDS
-from labstack.backends.kubernetes.workloads import Brokers, Workload
+from labstack.backends.kubernetes.workloads import Brokers
+from labstack.config.services import ServiceEntry
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,15 @@ class Right:
         return group, resource
 
 
-def needed(attachment: Attachment, workloads: Iterable[Workload]) -> list[Right]:
+def needed(attachment: Attachment, services: tuple[ServiceEntry, ...]) -> list[Right]:
     """Return the rights that the lab's commands need on an installation.
 
     Parameters
     ----------
     attachment : Attachment
         The installation.
-    workloads : iterable of Workload
-        The objects that run its components.
+    services : tuple of ServiceEntry
+        The services.
     """
     rights = [
         Right("list", "deployments.apps", "lab up"),
@@ -66,7 +68,8 @@ def needed(attachment: Attachment, workloads: Iterable[Workload]) -> list[Right]
     ]
     if attachment.has_strimzi:
         rights.append(Right("get", NODE_POOL, "lab up"))
-    workloads = tuple(workloads)
+    every = components.every(components.Context({}, attachment, lambda name, lines: ""), services)
+    workloads = [one.workload for one in every]
     rights += [Right("list", resource, "lab up") for resource in sorted({one.resource for one in workloads})]
     for resource in sorted({one.resource for one in workloads if not isinstance(one, Brokers)}):
         rights += [Right(verb, resource, "lab stop, start, switch") for verb in ("get", "patch")]

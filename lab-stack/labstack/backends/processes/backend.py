@@ -170,7 +170,7 @@ class LocalBackend(BackendBase[Component]):
 
         def still_alive() -> None:
             meanwhile()
-            if not process.alive(record.process):
+            if not process.alive(identity):
                 log = failure_log(component.log)
                 raise ComponentFailed(
                     f"{name} exited during startup.",
@@ -192,7 +192,7 @@ class LocalBackend(BackendBase[Component]):
                 next_step=f"read the whole log in {component.log}; on a slow host, run `lab up` again",
             )
         component.settle()
-        component.on_ready(record.process.pid)
+        component.on_ready(identity.pid)
 
     def prepare_for_observer(self, observer: str) -> None:
         for name, component in self._components.items():
